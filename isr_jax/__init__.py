@@ -1,0 +1,1 @@
+"""isr_jax: unrolled single-image super-resolution in JAX."""
