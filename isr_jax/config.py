@@ -9,7 +9,6 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-
 T = TypeVar("T")
 
 
@@ -83,7 +82,7 @@ class ModelConfig:
     per_stage: bool = False
     """Whether each stage has an ERD of its own; otherwise all share one (released)."""
     data_term: DataTerm = "released_bicubic"
-    """The observation model H of the gradient step; "released_*" are the released code's, the others have exact adjoints."""
+    """Observation model H of the gradient step; "released_*": the released code's; the others have exact adjoints."""
     align_corners: bool = False
     """Of "released_bilinear" alone: sample with the corners aligned instead of as released."""
     learned_step: bool = False
@@ -97,7 +96,7 @@ class ModelConfig:
     noise_from: Literal["lr", "initial"] = "lr"
     """The picture whose noise level is estimated: the observation (released) or the initial estimate (SRResCGAN)."""
     radius_range: tuple[float, float] = (2.0, 1.0)
-    """First and last value of e^alpha, the homotopy: the projection radius in units of sigma sqrt(N - 1). Both positive."""
+    """First and last value of e^alpha, the homotopy: the projection radius in units of sigma sqrt(N - 1), positive."""
     remat: bool = False
     """Whether the backward pass recomputes each stage instead of storing its activations."""
     erd: ERDConfig = field(default_factory=ERDConfig)

@@ -1,0 +1,41 @@
+# `make demo` and `make test` do all the set-up themselves: a virtual environment from the newest Python that works.
+#   make PYTHON=python3.11 VENV=.venv311 test     another Python, in a folder of its own
+
+SHELL := bash
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test test-slow lint format install clean
+.DEFAULT_GOAL := test
+
+demo: $(INSTALLED)
+	$(BIN)/python experiments/demo.py
+
+test: lint
+	$(BIN)/python -m pytest -q --durations=10
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -q -m slow --durations=10
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+install: $(INSTALLED)
+
+# Runs again only when pyproject.toml has changed; a virtual environment whose Python has gone is made anew.
+$(INSTALLED): pyproject.toml
+	@python="$(PYTHON)"; $(BIN)/python -c "import pip" 2>/dev/null \
+	  || { python="$${python:-$$(.ci/find-python)}" && echo "$(VENV): made with $$python" && "$$python" -m venv --clear $(VENV); }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .import_linter_cache build dist

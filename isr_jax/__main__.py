@@ -1,0 +1,93 @@
+"""The program ``isr-jax``: one command a module, imported only when it is asked for.
+
+Every command ends the same way: 0 when done, 2 for a command line or configuration that cannot be used, 1 for
+anything else the user can mend, each with one line on standard error. A traceback is a bug.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from isr_jax.config import ConfigError, UserError
+
+COMMANDS = {
+    "train": "train a model on photographs: isr-jax train CONFIG.py --workdir RUN",
+    "evaluate": "PSNR and SSIM on a folder of pictures: isr-jax evaluate --model MODEL --data DIR",
+    "upscale": "super-resolve pictures: isr-jax upscale INPUT... --output PATH --model MODEL",
+    "convert": "PyTorch weights to a model file, and back: isr-jax convert IN OUT",
+}
+
+EXTRAS = {
+    "train": ("matplotlib", "optax", "orbax", "tensorboardX", "tensorflow", "tensorflow_datasets"),
+    "demo": ("skimage", "sklearn"),
+}
+"""Which extra of the package brings which import."""
+
+Main = Callable[[list[str] | None], int | None]
+
+
+def exit_code(main: Main, argv: list[str] | None = None) -> int:
+    """Runs a command and returns its exit code, with one line on standard error unless that is 0.
+
+    Args:
+      main: The command; takes the arguments behind its name (None: those of the process), returns an exit code or None.
+      argv: What to call it with.
+    """
+    try:
+        code = main(argv)
+        sys.stdout.flush()
+        return code or 0
+    except UserError as error:
+        return _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has left, as in `isr-jax ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        for extra, packages in EXTRAS.items():
+            if missing in packages:
+                return _fail(f"{missing} is not installed; run: pip install 'isr_jax[{extra}]'", 1)
+        raise
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}", 1)
+
+
+def run(main: Main) -> NoReturn:
+    """Ends the process with the exit code of a command: the last line of every command's module."""
+    sys.exit(exit_code(main))
+
+
+def dispatch(argv: list[str] | None = None) -> int | None:
+    """Runs the command that the first argument names."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print("usage: isr-jax COMMAND [ARGUMENT ...]\n")
+        print("\n".join(f"  {name:10}{what}" for name, what in COMMANDS.items()))
+        print("\nisr-jax COMMAND --help explains a command.")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print("isr_jax", importlib.import_module("importlib.metadata").version("isr_jax"))
+        return 0
+    if argv[0] not in COMMANDS:
+        raise ConfigError(f"unknown command {argv[0]!r}; the commands are {', '.join(COMMANDS)}")
+    return importlib.import_module(f"isr_jax.{argv[0]}").main(argv[1:])
+
+
+def _fail(message: str, code: int) -> int:
+    print("isr-jax:", " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def cli() -> NoReturn:
+    """Entry point of the installed program."""
+    run(dispatch)
+
+
+if __name__ == "__main__":
+    cli()

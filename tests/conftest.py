@@ -1,0 +1,21 @@
+"""What all tests share: checked shapes, and the folder of reference data."""
+
+import os
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # tensorflow's start-up notes are not ours to read
+
+# Has to come before the first import of isr_jax: every annotated shape and type is checked at each call.
+jaxtyping.install_import_hook("isr_jax", "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of golden files and benchmark pictures beside the project (or at $ISR_JAX_SHARED); skips where absent."""
+    path = Path(os.environ.get("ISR_JAX_SHARED") or Path(__file__).parents[2] / "shared")
+    if not path.is_dir():
+        pytest.skip(f"needs the reference data, which is not at {path}; set ISR_JAX_SHARED to where it is")
+    return path

@@ -1,0 +1,74 @@
+"""The program's frame: exit codes, one line for each failure, and a help that answers at once."""
+
+import subprocess
+import sys
+
+import pytest
+
+from isr_jax.__main__ import COMMANDS, dispatch, exit_code
+from isr_jax.config import ConfigError, UserError
+
+
+def raising(error: BaseException):
+    def main(argv: list[str] | None = None) -> int | None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserError("a.png: not a picture; remove it"), 1, "isr-jax: a.png: not a picture; remove it\n"),
+        (ConfigError("scale is 0; choose 2, 3 or 4"), 2, "isr-jax: scale is 0; choose 2, 3 or 4\n"),
+        (UserError("two\nlines"), 1, "isr-jax: two lines\n"),
+        (KeyboardInterrupt(), 130, "isr-jax: interrupted\n"),
+        (
+            ModuleNotFoundError("No module named 'tensorflow.data'", name="tensorflow.data"),
+            1,
+            "isr-jax: tensorflow is not installed; run: pip install 'isr_jax[train]'\n",
+        ),
+        (PermissionError(13, "Permission denied", "/out.png"), 1, "isr-jax: /out.png: Permission denied\n"),
+    ],
+)
+def test_errors_of_the_user_end_with_one_line(error, code, line, capsys):
+    assert exit_code(raising(error)) == code
+    assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'jaxx'", name="jaxx"), ValueError("a bug")])
+def test_bugs_keep_their_traceback(error):
+    with pytest.raises(type(error)):
+        exit_code(raising(error))
+
+
+@pytest.mark.parametrize(("returned", "code"), [(None, 0), (0, 0), (3, 3)])
+def test_success_is_zero(returned, code):
+    assert exit_code(lambda argv: returned, []) == code
+
+
+def test_help_lists_the_commands(capsys):
+    assert dispatch(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+    assert dispatch([]) == 2
+
+
+def test_unknown_command():
+    with pytest.raises(ConfigError, match="'upscal'.*upscale"):
+        dispatch(["upscal"])
+
+
+def test_help_imports_no_array_library():
+    code = (
+        "import sys; from isr_jax.__main__ import dispatch; dispatch(['--help']);"
+        "sys.exit(any(name in sys.modules for name in ('jax', 'numpy', 'tensorflow')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_the_process_ends_with_the_exit_code():
+    done = subprocess.run([sys.executable, "-m", "isr_jax", "upscal"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("isr-jax: unknown command 'upscal'")
+    assert done.stderr.count("\n") == 1
