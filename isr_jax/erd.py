@@ -1,0 +1,115 @@
+"""ERD: the encoder - resnet - decoder network, which estimates the noise that a stage removes."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from isr_jax.config import ERDConfig
+from isr_jax.layers import INPUT_AXIS, Conv, PReLU, ResidualBlock
+
+
+class ERD(nnx.Module):
+    """Encoder, residual blocks that may run on their own output (feedback), decoder.
+
+    At "hr" resolution it maps pictures to noise images pixel by pixel, as released. At "lr" resolution it works on LR
+    pixels: its input is the picture after space-to-depth beside the LR residual H x - y (and, if carried, the features
+    of the stage before), its output goes through depth-to-space; the same convolutions cost scale^2 times less.
+    """
+
+    def __init__(self, config: ERDConfig, *, channels: int, scale: int, rngs: nnx.Rngs):
+        self.config, self.scale = config, scale
+        features, border, weight_norm = config.features, config.border, config.weight_norm
+        at_lr = config.resolution == "lr"
+        outputs = channels * scale**2 if at_lr else channels
+        inputs = outputs + at_lr * channels + config.carry_features * features
+        self.encoder = Conv(
+            inputs, features, config.kernel_size, border=border, weight_norm=weight_norm, rngs=rngs
+        )
+        if config.feedback_steps:
+            self.compress_prelu = PReLU(2 * features)
+            self.compress = Conv(2 * features, features, 1, border=border, weight_norm=weight_norm, rngs=rngs)
+        # Deep stacks without normalisation of activations start better with small branches (Lim et al. 2017).
+        branch_init = nnx.initializers.variance_scaling(0.5, "fan_in", "normal") if at_lr else None
+        self.blocks = nnx.List(
+            ResidualBlock(
+                features,
+                border=border,
+                weight_norm=weight_norm,
+                shortcut=config.first_shortcut or i > 0,
+                kernel_init=branch_init,
+                rngs=rngs,
+            )
+            for i in range(config.num_blocks)
+        )
+        # Without weight normalisation (0 / 0) the LR network starts as the identity of the solver.
+        zero_start = at_lr and not weight_norm
+        self.decoder = Conv(
+            features,
+            outputs,
+            config.kernel_size,
+            border="zero",
+            weight_norm=weight_norm,
+            norm_axis=INPUT_AXIS,  # PyTorch's decoder is a transposed convolution
+            kernel_init=nnx.initializers.zeros if zero_start else None,
+            rngs=rngs,
+        )
+
+    def __call__(
+        self,
+        image: Float[Array, "batch height width channels"],
+        lr_residual: Float[Array, "batch lr_height lr_width channels"] | None = None,
+        carried: Float[Array, "batch lr_height lr_width features"] | None = None,
+    ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch rows cols features"]]:
+        """Estimates the noise in each image.
+
+        Args:
+          image: The picture after the gradient step, 0..255.
+          lr_residual: H x - y on the same scale; at LR resolution only.
+          carried: Features of the previous stage; only if the configuration carries them.
+        Returns: The noise estimate (same shape and unit as `image`), and the last features.
+        """
+        at_lr = self.config.resolution == "lr"
+        x = image
+        if at_lr:
+            parts = [space_to_depth(image, self.scale) / 255, lr_residual / 255]
+            x = jnp.concatenate(parts + ([carried] if self.config.carry_features else []), axis=-1)
+        encoded = self.encoder(x)
+        hidden = self._run_blocks(encoded) if self.config.feedback_steps == 0 else encoded
+        for _ in range(self.config.feedback_steps):
+            # Note: the released code concatenates the features with themselves, the paper's figure with the encoder's.
+            other = hidden if self.config.feedback_input == "hidden" else encoded
+            both = jnp.concatenate([hidden, other], axis=-1)
+            hidden = self._run_blocks(self.compress(self.compress_prelu(both)))
+        noise = self.decoder(hidden)
+        return (depth_to_space(noise, self.scale) * 255 if at_lr else noise), hidden
+
+    def _run_blocks(self, x: Array) -> Array:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def space_to_depth(
+    x: Float[Array, "batch height width channels"], scale: int
+) -> Float[Array, "batch lr_height lr_width depth"]:
+    """Moves each scale x scale block of pixels to the channels of one pixel, ordered (row, column, channel)."""
+    n, h, w, c = x.shape
+    x = x.reshape(n, h // scale, scale, w // scale, scale, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, h // scale, w // scale, scale * scale * c)
+
+
+def depth_to_space(
+    x: Float[Array, "batch lr_height lr_width depth"], scale: int
+) -> Float[Array, "batch height width channels"]:
+    """The inverse of `space_to_depth`."""
+    n, h, w, d = x.shape
+    c = d // scale**2
+    x = x.reshape(n, h, w, scale, scale, c)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, h * scale, w * scale, c)
+
+
+def stack_erds(config: ERDConfig, num_stages: int, *, channels: int, scale: int, rngs: nnx.Rngs) -> ERD:
+    """Returns one ERD module whose parameters have a leading axis of `num_stages` independent initialisations."""
+    keys = jax.random.split(rngs.params(), num_stages)
+    return jax.vmap(lambda key: ERD(config, channels=channels, scale=scale, rngs=nnx.Rngs(key)))(keys)

@@ -1,0 +1,108 @@
+"""The layers of the ERD: weight-normalised convolution, per-channel PReLU, residual block."""
+
+import copy
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from isr_jax.convolution import conv2d
+
+OUTPUT_AXIS = 3
+INPUT_AXIS = 2
+
+
+class Conv(nnx.Module):
+    r"""A same-size convolution with bias, optionally weight-normalised: w = gain * v / ||v||.
+
+    The norm is taken over all axes of the HWIO kernel v but `norm_axis`. A transposed convolution of stride 1 is the
+    convolution with the flipped kernel; PyTorch normalises its weight per *input* channel, hence `INPUT_AXIS`.
+
+    References: Salimans & Kingma 2016 (arXiv 1602.07868).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel_size: int,
+        *,
+        border: Literal["reflect", "zero"],
+        weight_norm: bool,
+        norm_axis: int = OUTPUT_AXIS,
+        kernel_init: nnx.Initializer | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.border, self.norm_axis = border, norm_axis
+        init = kernel_init or nnx.initializers.he_normal()
+        kernel = init(rngs.params(), (kernel_size, kernel_size, inputs, outputs), jnp.float32)
+        self.kernel = nnx.Param(kernel)
+        self.gain = nnx.Param(self._norm(kernel).reshape(-1)) if weight_norm else None
+        self.bias = nnx.Param(jnp.zeros(outputs))
+
+    def _norm(self, kernel: Array) -> Array:
+        axes = tuple(axis for axis in range(4) if axis != self.norm_axis)
+        return jnp.sqrt(jnp.sum(jnp.square(kernel), axis=axes, keepdims=True))
+
+    def folded(self) -> "Conv":
+        """Returns the same layer without weight normalisation, its kernel being the normalised one."""
+        if self.gain is None:
+            return self
+        kernel = self.kernel[...]
+        shape = [-1 if axis == self.norm_axis else 1 for axis in range(4)]
+        layer = copy.copy(self)
+        layer.kernel = nnx.Param(kernel * (self.gain[...].reshape(shape) / self._norm(kernel)))
+        layer.gain = None
+        return layer
+
+    def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch height width outputs"]:
+        layer = self.folded()
+        y = conv2d(x, layer.kernel[...].astype(x.dtype), border=self.border)
+        return y + layer.bias[...].astype(x.dtype)
+
+
+class PReLU(nnx.Module):
+    """The parametric rectifier with one slope per channel, 0.1 at the start (released code)."""
+
+    def __init__(self, features: int):
+        self.slope = nnx.Param(jnp.full(features, 0.1))
+
+    def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+        return jnp.where(x >= 0, x, self.slope[...].astype(x.dtype) * x)
+
+
+class ResidualBlock(nnx.Module):
+    """PReLU, 3x3 convolution, PReLU, 3x3 convolution, and (optionally) the input added."""
+
+    def __init__(
+        self,
+        features: int,
+        *,
+        border: Literal["reflect", "zero"],
+        weight_norm: bool,
+        shortcut: bool = True,
+        kernel_init: nnx.Initializer | None = None,
+        rngs: nnx.Rngs,
+    ):
+        self.shortcut = shortcut
+        self.prelu1 = PReLU(features)
+        self.conv1 = Conv(features, features, 3, border=border, weight_norm=weight_norm, rngs=rngs)
+        self.prelu2 = PReLU(features)
+        self.conv2 = Conv(
+            features, features, 3, border=border, weight_norm=weight_norm, kernel_init=kernel_init, rngs=rngs
+        )
+
+    def __call__(self, x: Float[Array, "batch height width features"]) -> Float[Array, "batch height width features"]:
+        y = self.conv2(self.prelu2(self.conv1(self.prelu1(x))))
+        return x + y if self.shortcut else y
+
+
+def fold_weight_norm(module: nnx.Module) -> nnx.Module:
+    """Returns the module with every weight-normalised convolution replaced by a plain one of the same function."""
+
+    def fold(node):
+        return node.folded() if isinstance(node, Conv) else node
+
+    return jax.tree.map(fold, module, is_leaf=lambda node: isinstance(node, Conv))

@@ -1,0 +1,141 @@
+"""A model as one file: safetensors, with the configuration and the provenance in its metadata.
+
+The tensors are named by their place in the module ("erd.blocks.0.conv1.kernel"), so any safetensors reader makes sense
+of the file. A model is named by a shipped name, the path of such a file, or a run folder that holds one.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import nnx
+
+from isr_jax.config import ConfigError, ModelConfig, UserError, config_from_dict, config_to_dict
+from isr_jax.model import ISRResCNet
+
+MODEL_FILE = "model.safetensors"
+SHIPPED = Path(__file__).parent / "weights"
+
+
+def shipped_models() -> list[str]:
+    """Returns the names of the models that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+def find_model(model: str | os.PathLike) -> Path:
+    """Returns the file that a shipped name, a model file or a run folder stands for.
+
+    Raises:
+      ConfigError: If there is none.
+    """
+    shipped = SHIPPED / f"{model}.safetensors"
+    path = Path(model)
+    if shipped.is_file():
+        return shipped
+    if path.is_dir():
+        if (path / MODEL_FILE).is_file():
+            return path / MODEL_FILE
+        raise ConfigError(f"{path} holds no {MODEL_FILE} (yet): train writes it at its first evaluation")
+    if not path.is_file():
+        names = ", ".join(shipped_models()) or "none so far"
+        raise ConfigError(f"no model {model}: give a model file, a run folder, or a shipped name ({names})")
+    return path
+
+
+def parameters_to_dict(model: ISRResCNet) -> dict[str, np.ndarray]:
+    """Returns the parameters as NumPy arrays, named by their place in the module."""
+    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return {".".join(map(str, path)): np.asarray(param[...]) for path, param in flat}
+
+
+def model_from_parameters(config: ModelConfig, parameters: dict[str, np.ndarray]) -> ISRResCNet:
+    """Builds a model from the arrays that `parameters_to_dict` returned; half precision becomes float32.
+
+    Raises:
+      ValueError: If an array is missing, unknown or misshapen; all of them are listed.
+    """
+    abstract = nnx.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(abstract)
+    flat = {".".join(map(str, path)): (path, param) for path, param in nnx.to_flat_state(state)}
+    problems = [f"{name} is missing" for name in sorted(set(flat) - set(parameters))]
+    problems += [f"{name} is unknown" for name in sorted(set(parameters) - set(flat))]
+    problems += [
+        f"{name} has shape {parameters[name].shape}, not {flat[name][1].shape}"
+        for name in sorted(set(flat) & set(parameters))
+        if tuple(parameters[name].shape) != tuple(flat[name][1].shape)
+    ]
+    if problems:
+        raise ValueError("; ".join(problems))
+    for name, (_, param) in flat.items():
+        param.set_value(jnp.asarray(parameters[name], jnp.float32))
+    return nnx.merge(graph, state)
+
+
+def save_model(path: str | os.PathLike, model: ISRResCNet, metadata: dict[str, Any] | None = None) -> None:
+    """Writes the model to one file, beside and then renamed, so that a half-written file never replaces a whole one.
+
+    Args:
+      path: Where to; its folder is made if need be.
+      model: What to write, in float32.
+      metadata: Provenance (anything JSON holds), readable by `read_metadata`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = {"format": "isr_jax", "config": json.dumps(config_to_dict(model.config))}
+    text |= {key: json.dumps(value) for key, value in (metadata or {}).items()}
+    data = safetensors.numpy.save(parameters_to_dict(model), metadata=text)
+    replace_file(path, lambda temporary: temporary.write_bytes(data))
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Lets `write` fill a temporary file beside `path` and then renames it; a failure leaves what was there."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
+    """Returns what a model file says of itself: its "config", and its provenance.
+
+    Raises:
+      UserError: If it is not a model file of this package.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            text = file.metadata() or {}
+        if text.get("format") != "isr_jax":
+            raise UserError(f"{path} is a safetensors file, but not an isr_jax model: convert it first (isr-jax convert)")
+        return {key: json.loads(value) for key, value in text.items() if key != "format"}
+    except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise UserError(f"{path} is not a model file ({error}): weights of PyTorch need isr-jax convert") from error
+
+
+def load_model(model: str | os.PathLike) -> ISRResCNet:
+    """Loads a model by its shipped name, its file, or the run folder that holds it.
+
+    Raises:
+      ConfigError: If there is no such model.
+      UserError: If the file is not a model of this package, or is damaged.
+    """
+    path = find_model(model)
+    metadata = read_metadata(path)
+    try:
+        config = config_from_dict(ModelConfig, metadata["config"])
+        return model_from_parameters(config, safetensors.numpy.load_file(path))
+    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path} does not fit its own configuration ({error}): make it again") from error
