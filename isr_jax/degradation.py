@@ -69,7 +69,9 @@ def make_observation_model(
             weights = polyphase(resize_matrix(16 * scale, 16), scale)
             return _with_adjoint(lambda x: downscale(x, weights), lr_shape, scale, _bicubic_start(scale))
         case "blur":
-            return _with_adjoint(lambda x: _blur(x, kernel)[:, ::scale, ::scale], lr_shape, scale, _top_left_start(scale))
+            return _with_adjoint(
+                lambda x: _blur(x, kernel)[:, ::scale, ::scale], lr_shape, scale, _top_left_start(scale)
+            )
         case "decimation":
             return _with_adjoint(lambda x: x[:, ::scale, ::scale], lr_shape, scale, _top_left_start(scale))
         case "released_bicubic":
@@ -133,19 +135,21 @@ def downscale(x: Images, weights: Float[np.ndarray, "blocks scale"]) -> Images:
 
 
 def _downscale_axis(x: Array, weights: np.ndarray, axis: int) -> Array:
+    # A matrix product over the pixels of a block, then a sum over the blocks around. As one sum of strided slices it
+    # would fuse with its neighbours, and XLA:CPU takes minutes to compile the derivative.
     num_blocks, scale = weights.shape
     reach = num_blocks // 2
     size = x.shape[axis] // scale
+    padded = _pad_axis(x, axis, reach * scale, reach * scale, "symmetric")
+    blocks = padded.reshape(*x.shape[:axis], size + 2 * reach, scale, *x.shape[axis + 1 :])
+    products = jnp.tensordot(weights.astype(np.float32), blocks, axes=(1, axis + 1))
+    return sum((lax.slice_in_dim(products[k], k, k + size, axis=axis) for k in range(num_blocks)), jnp.zeros(()))
+
+
+def _pad_axis(x: Array, axis: int, before: int, after: int, mode: str) -> Array:
     padding = [(0, 0)] * x.ndim
-    padding[axis] = (reach * scale, reach * scale)
-    x = jnp.pad(x, padding, mode="symmetric")
-    blocks = x.reshape(*x.shape[:axis], size + 2 * reach, scale, *x.shape[axis + 1 :])
-    total = 0
-    for k in range(num_blocks):
-        block = lax.slice_in_dim(blocks, k, k + size, axis=axis)
-        for phase in np.flatnonzero(weights[k]):
-            total = total + float(weights[k, phase]) * lax.index_in_dim(block, int(phase), axis + 1, keepdims=False)
-    return jnp.asarray(total)
+    padding[axis] = (before, after)
+    return jnp.pad(x, padding, mode=mode)
 
 
 def _bicubic_start(scale: int):
@@ -165,8 +169,7 @@ def _bicubic_start(scale: int):
 
 def _top_left_start(scale: int):
     """Catmull-Rom enlargement for decimation at the first pixel of each block: LR pixel i lies on HR pixel s i."""
-    weights = np.stack([catmull_rom(phase / scale) for phase in range(scale)])
-    weights = np.pad(weights, ((0, 0), (1, 0)))  # taps -1, 0, 1, 2 centred as -2..2
+    weights = _catmull_rom_phases(scale)
 
     def start(y: Images) -> Images:
         for axis in (1, 2):
@@ -178,18 +181,21 @@ def _top_left_start(scale: int):
 
 def _upscale_axis(y: Array, weights: Float[np.ndarray, "scale taps"], axis: int, border: str) -> Array:
     """Interleaves one filtered copy of y per output phase along an axis; the taps are centred."""
-    scale, taps = weights.shape
-    size = y.shape[axis]
-    padding = [(0, 0)] * y.ndim
-    padding[axis] = (taps // 2, taps // 2)
-    padded = jnp.pad(y, padding, mode=border)
-    windows = [lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(taps)]
-    phases = [
-        sum(float(weight) * window for weight, window in zip(weights[p], windows, strict=True) if weight)
-        for p in range(scale)
-    ]
-    stacked = jnp.stack(phases, axis=axis + 1)  # pyright: ignore
-    return stacked.reshape(*y.shape[:axis], size * scale, *y.shape[axis + 1 :])
+    phases = _filter_phases(y, weights, axis, border)
+    return phases.reshape(*y.shape[:axis], -1, *y.shape[axis + 1 :])
+
+
+def _filter_phases(y: Array, weights: Float[np.ndarray, "scale taps"], axis: int, border: str) -> Array:
+    """Returns one filtered copy of y per phase, on a new axis behind `axis`."""
+    taps, size = weights.shape[1], y.shape[axis]
+    padded = _pad_axis(y, axis, taps // 2, taps // 2, border)
+    windows = jnp.stack([lax.slice_in_dim(padded, k, k + size, axis=axis) for k in range(taps)])
+    return jnp.moveaxis(jnp.tensordot(weights.astype(np.float32), windows, axes=1), 0, axis + 1)
+
+
+def _catmull_rom_phases(scale: int) -> Float[np.ndarray, "scale 5"]:
+    """Catmull-Rom weights of the phases 0, 1/scale, ..., as five centred taps (the first is 0)."""
+    return np.stack([np.append(0, catmull_rom(phase / scale)) for phase in range(scale)])
 
 
 def catmull_rom(fraction: float) -> Float[np.ndarray, " 4"]:
@@ -202,7 +208,7 @@ def catmull_rom(fraction: float) -> Float[np.ndarray, " 4"]:
 
 def _blur(x: Images, kernel: Float[Array, "rows cols channels"]) -> Images:
     """Correlates each channel with its kernel, with a symmetric border; even kernels lean to the bottom right."""
-    rows, cols, channels = kernel.shape
+    rows, cols = kernel.shape[:2]
     padding = ((0, 0), ((rows - 1) // 2, rows // 2), ((cols - 1) // 2, cols // 2), (0, 0))
     x = jnp.pad(x, padding, mode="symmetric")
     return _correlate_channels(x, kernel)
@@ -246,19 +252,14 @@ def _released_bicubic(lr_shape, scale: int) -> ObservationModel:
 
     Note: The fraction of the row position weights the column neighbours and the other way round.
     """
-    weights = np.stack([catmull_rom(phase / scale) for phase in range(scale)])
+    weights = _catmull_rom_phases(scale)
 
     def up(y: Images) -> Images:
         n, h, w, c = y.shape
-        padded = jnp.pad(y, ((0, 0), (1, 2), (1, 2), (0, 0)), mode="edge")
-
-        def filtered(x: Array, axis: int, phase: int, size: int):
-            return sum(float(weights[phase, k]) * lax.slice_in_dim(x, k, k + size, axis=axis) for k in range(4))
-
-        # out[s i + p, s j + q] = sum_ab c(p/s)[a] c(q/s)[b] y[i + b, j + a]: rows by the column phase q.
-        rows = [filtered(padded, 1, q, h) for q in range(scale)]
-        grid = [jnp.stack([filtered(rows[q], 2, p, w) for q in range(scale)], axis=3) for p in range(scale)]
-        return jnp.stack(grid, axis=2).reshape(n, h * scale, w * scale, c)
+        # out[s i + p, s j + q] = sum_ab c(p/s)[a] c(q/s)[b] y[i + b, j + a]: the rows by the column's phase q.
+        rows = _filter_phases(y, weights, 1, "edge")  # n, i, q, w, c
+        grid = _filter_phases(rows, weights, 3, "edge")  # n, i, q, j, p, c
+        return grid.transpose(0, 1, 4, 3, 2, 5).reshape(n, h * scale, w * scale, c)
 
     return ObservationModel(lambda x: x[:, ::scale, ::scale], up, _corner_start(lr_shape, scale), _one)
 

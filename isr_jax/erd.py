@@ -23,9 +23,7 @@ class ERD(nnx.Module):
         at_lr = config.resolution == "lr"
         outputs = channels * scale**2 if at_lr else channels
         inputs = outputs + at_lr * channels + config.carry_features * features
-        self.encoder = Conv(
-            inputs, features, config.kernel_size, border=border, weight_norm=weight_norm, rngs=rngs
-        )
+        self.encoder = Conv(inputs, features, config.kernel_size, border=border, weight_norm=weight_norm, rngs=rngs)
         if config.feedback_steps:
             self.compress_prelu = PReLU(2 * features)
             self.compress = Conv(2 * features, features, 1, border=border, weight_norm=weight_norm, rngs=rngs)

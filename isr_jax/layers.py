@@ -1,7 +1,7 @@
 """The layers of the ERD: weight-normalised convolution, per-channel PReLU, residual block."""
 
 import copy
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,7 @@ class Conv(nnx.Module):
         return layer
 
     def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch height width outputs"]:
+        """Filters a batch of feature maps, in their own precision."""
         layer = self.folded()
         y = conv2d(x, layer.kernel[...].astype(x.dtype), border=self.border)
         return y + layer.bias[...].astype(x.dtype)
@@ -70,6 +71,7 @@ class PReLU(nnx.Module):
         self.slope = nnx.Param(jnp.full(features, 0.1))
 
     def __call__(self, x: Float[Array, "*batch features"]) -> Float[Array, "*batch features"]:
+        """Scales what is negative by the slope of its channel."""
         return jnp.where(x >= 0, x, self.slope[...].astype(x.dtype) * x)
 
 
@@ -95,11 +97,15 @@ class ResidualBlock(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "batch height width features"]) -> Float[Array, "batch height width features"]:
+        """Adds the branch's output to the input, or replaces it where there is no shortcut."""
         y = self.conv2(self.prelu2(self.conv1(self.prelu1(x))))
         return x + y if self.shortcut else y
 
 
-def fold_weight_norm(module: nnx.Module) -> nnx.Module:
+Module = TypeVar("Module", bound=nnx.Module)
+
+
+def fold_weight_norm(module: Module) -> Module:
     """Returns the module with every weight-normalised convolution replaced by a plain one of the same function."""
 
     def fold(node):

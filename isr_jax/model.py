@@ -142,7 +142,7 @@ class ISRResCNet(nnx.Module):
         if not 0 <= first <= last <= config.num_stages:
             raise ValueError(f"stages {first} to {last} of a model that has {config.num_stages}")
         degradation = self._observation_model(observation.lr.shape, observation.kernel)
-        erd = fold_weight_norm(self.erd)  # once, not in every stage
+        erd = self._folded_erd()  # once, not in every stage
 
         def stage(state: SolverState, parameters: StageParameters) -> tuple[SolverState, Array]:
             state = _stage(config, degradation, observation, state, parameters, parameters.erd or erd)
@@ -162,8 +162,11 @@ class ISRResCNet(nnx.Module):
     def folded(self) -> "ISRResCNet":
         """Returns the same function with weight normalisation folded into plain kernels, for inference."""
         model = copy.copy(self)
-        model.erd = fold_weight_norm(self.erd)
+        model.erd = self._folded_erd()
         return model
+
+    def _folded_erd(self) -> ERD:
+        return jax.vmap(fold_weight_norm)(self.erd) if self.config.per_stage else fold_weight_norm(self.erd)
 
     def _observation_model(self, lr_shape, kernel) -> ObservationModel:
         config = self.config

@@ -119,7 +119,9 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
         with safetensors.safe_open(path, framework="numpy") as file:
             text = file.metadata() or {}
         if text.get("format") != "isr_jax":
-            raise UserError(f"{path} is a safetensors file, but not an isr_jax model: convert it first (isr-jax convert)")
+            raise UserError(
+                f"{path} is a safetensors file, but not an isr_jax model: convert it first (isr-jax convert)"
+            )
         return {key: json.loads(value) for key, value in text.items() if key != "format"}
     except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
         raise UserError(f"{path} is not a model file ({error}): weights of PyTorch need isr-jax convert") from error
