@@ -1,4 +1,4 @@
-"""The one convolution of the project: stride 1, same size, zero or reflected border, with a fast weight gradient on CPU.
+"""The one convolution of the project: stride 1, same size, zero or reflected border; a fast weight gradient on CPU.
 
 The same-size correlation y = x * k is linear in x and in k, so it is declared to JAX as a bilinear primitive, and its
 weight gradient as a second one; each is a transpose of the other, so both modes of differentiation work, to any order:
@@ -6,7 +6,8 @@ weight gradient as a second one; each is a transpose of the other, so both modes
     x_bar = y_bar * flip(k)        k_bar = weight_gradient(x, y_bar)
 
 XLA's own convolution serves the first two on every platform, and all three on accelerators. On CPU its weight gradient
-runs at a third of the speed of a matmul; see `_weight_gradient_cpu` for what replaces it. Measurements in experiments/README.md.
+runs at a third of the speed of a matmul; `_weight_gradient_cpu` replaces it. The measurements are in
+experiments/README.md.
 """
 
 import functools
@@ -18,7 +19,6 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
-
 
 # Positions of one block of the weight gradient: its operands (1-4 MB) stay in the cache, and the matmul is still long.
 BLOCK_POSITIONS = 2304
@@ -98,9 +98,9 @@ def _weight_gradient_cpu(x: Array, y_bar: Array, *, size: tuple[int, int]) -> Ar
     """Computes all taps of the weight gradient as one matmul.
 
     k_bar[a, b] = sum_p x[p + (a - r, b - s)] y_bar[p] = sum_q x[q + (0, b - s)] y_bar[q - (a - r, 0)]: the shift along
-    the width goes to x, the one along the height to y_bar, so [cols C, positions] @ [positions, rows O] holds every tap,
-    with 6 (3x3) shifted copies to build where im2col has 9. The sum over positions is cut into blocks of whole rows that
-    stay in the cache, several images to a block if they are small.
+    the width goes to x, the one along the height to y_bar, so [cols C, positions] @ [positions, rows O] holds all taps,
+    with 6 shifted copies to build (3x3) where im2col has 9. The sum over positions is cut into blocks of whole rows
+    that stay in the cache, several images to a block if they are small.
     """
     (batch, height, width, inputs), outputs = x.shape, y_bar.shape[3]
     rows, cols = size

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from isr_jax.convolution import BLOCK_POSITIONS, blocks, conv2d
 
+from isr_jax.convolution import BLOCK_POSITIONS, blocks, conv2d
 
 SHAPES = [  # batch, height, width, inputs, outputs, kernel
     (1, 7, 5, 3, 4, 3),
@@ -76,7 +76,7 @@ def plain(x, kernel, border):
 def close(actual, expected, tolerance=3e-5):
     """Compares pytrees, errors relative to the largest value of each array."""
     for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert a.shape == e.shape and a.dtype == e.dtype
+        assert (a.shape, a.dtype) == (e.shape, e.dtype)
         a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
         np.testing.assert_allclose(a, e, atol=tolerance * np.abs(e).max())
 
@@ -115,9 +115,11 @@ def test_blocks_cover_the_batch():
         (1, 1, 9999),
     ]:
         images, strips = blocks(batch, height, width)
-        assert batch % images == 0 and 1 in (images, strips)
+        assert batch % images == 0
+        assert 1 in (images, strips)
         strip = -(-height // strips)
-        assert strip * strips >= height and images * strip * width <= max(BLOCK_POSITIONS + width, width)
+        assert strip * strips >= height
+        assert images * strip * width <= BLOCK_POSITIONS + width
 
 
 @pytest.mark.parametrize("border", ["zero", "reflect"])
@@ -161,7 +163,7 @@ def test_gradients_in_bfloat16():
 
 @pytest.mark.parametrize("check", [True, False])
 def test_in_shard_map(check):
-    """The gradient of a shared kernel, inside a mapped function that checks what varies between devices and one that does not."""
+    """The gradient of a shared kernel, where JAX checks what varies between devices and where not."""
     x, kernel = example(2, 7, 6, 3, 3, 3)
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec
@@ -187,5 +189,6 @@ def test_accelerators_get_the_plain_convolution():
     x, kernel = example(2, 7, 6, 3, 3, 3)
     traced = jax.jit(jax.grad(loss(conv2d, "zero"), 1)).trace(x, kernel)
     text = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "cuda", "tpu")}
-    assert "dot_general" in text["cpu"] and "dot_general" not in text["cuda"] + text["tpu"]
+    assert "dot_general" in text["cpu"]
+    assert "dot_general" not in text["cuda"] + text["tpu"]
     assert text["cuda"].count("stablehlo.convolution") == 2 > text["cpu"].count("stablehlo.convolution")
