@@ -1,0 +1,78 @@
+"""isr_jax.metrics: against scikit-image and against the definitions."""
+
+import math
+
+import numpy as np
+import pytest
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from isr_jax.metrics import crop_border, psnr, rgb_to_luma, ssim
+
+
+@pytest.fixture
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    reference = np.cumsum(rng.normal(0, 9, (40, 33, 3)), axis=1) + 128
+    reference = np.clip(reference, 0, 255).astype(np.uint8)
+    image = np.clip(reference + rng.normal(0, 12, reference.shape), 0, 255).astype(np.uint8)
+    return image, reference
+
+
+def test_psnr_is_scikit_images(pair):
+    assert psnr(*pair) == pytest.approx(peak_signal_noise_ratio(pair[1], pair[0], data_range=255), abs=1e-9)
+    assert psnr(pair[0] / 255, pair[1] / 255, data_range=1) == pytest.approx(psnr(*pair), abs=1e-9)
+    assert psnr(pair[0], pair[0]) == math.inf
+
+
+def test_ssim_is_scikit_images(pair):
+    for channels in (slice(0, 1), slice(0, 3)):
+        image, reference = (x[..., channels] for x in pair)
+        settings = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=2)
+        _, full = structural_similarity(image, reference, full=True, **settings)
+        assert ssim(image, reference) == pytest.approx(full[5:-5, 5:-5].mean(), abs=1e-9)
+    assert ssim(pair[0][..., 0], pair[1][..., 0]) == pytest.approx(ssim(pair[0][..., :1], pair[1][..., :1]))
+    assert ssim(pair[0], pair[0]) == pytest.approx(1)
+
+
+def test_ssim_of_one_window_is_the_formula(pair):
+    x, y = (p[:11, :11, 0].astype(float) for p in pair)
+    window = np.exp(-(np.add.outer(np.arange(-5, 6) ** 2, np.arange(-5, 6) ** 2)) / (2 * 1.5**2))
+    window /= window.sum()
+    mean_x, mean_y = (window * x).sum(), (window * y).sum()
+    var_x, var_y = (window * (x - mean_x) ** 2).sum(), (window * (y - mean_y) ** 2).sum()
+    cov = (window * (x - mean_x) * (y - mean_y)).sum()
+    c1, c2 = 2.55**2, 7.65**2
+    expected = (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
+    assert ssim(x, y) == pytest.approx(expected, abs=1e-9)
+
+
+def test_luma_has_the_limited_range():
+    colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
+    np.testing.assert_allclose(rgb_to_luma(colours), [[16, 235, 81.481, 144.553, 40.966]], atol=1e-9)
+
+
+def test_grey_counts_as_rgb_with_equal_channels():
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    expected = rgb_to_luma(np.repeat(grey[..., None], 3, axis=2))
+    np.testing.assert_allclose(rgb_to_luma(grey), expected, atol=1e-9)
+    np.testing.assert_allclose(rgb_to_luma(grey[..., None]), expected, atol=1e-9)
+
+
+def test_crop_border():
+    image = np.arange(5 * 7 * 3).reshape(5, 7, 3)
+    np.testing.assert_array_equal(crop_border(image, 2), image[2:3, 2:5])
+    np.testing.assert_array_equal(crop_border(image, 0), image)
+
+
+def test_says_what_it_cannot_compare(pair):
+    image, reference = pair
+    with pytest.raises(ValueError, match="one shape"):
+        psnr(image, reference[1:])
+    with pytest.raises(ValueError, match="one shape"):
+        ssim(image, reference[..., 0])
+    with pytest.raises(ValueError, match="11x11"):
+        ssim(image[:10], reference[:10])
+    with pytest.raises(ValueError, match="RGB or grey"):
+        rgb_to_luma(image[..., :2])
+    with pytest.raises(ValueError, match="border of 3"):
+        crop_border(image[:6], 3)
