@@ -9,7 +9,7 @@ from jaxtyping import Float, Shaped
 def psnr(
     image: Shaped[np.ndarray, "height width *channels"],
     reference: Shaped[np.ndarray, "height width *channels"],
-    data_range: float = 255.0,
+    data_range: float | int = 255,
 ) -> float:
     """Returns the peak signal-to-noise ratio, 10 log10(data_range^2 / mean((image - reference)^2)), in dB.
 
@@ -29,7 +29,7 @@ def psnr(
 def ssim(
     image: Shaped[np.ndarray, "height width *channels"],
     reference: Shaped[np.ndarray, "height width *channels"],
-    data_range: float = 255.0,
+    data_range: float | int = 255,
 ) -> float:
     """Returns the structural similarity, averaged over positions and channels.
 

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, Shaped
 
 def imresize(
     image: Shaped[np.ndarray, "height width *channels"],
-    scale: float | None = None,
+    scale: float | int | None = None,
     *,
     size: tuple[int, int] | None = None,
 ) -> Shaped[np.ndarray, "new_height new_width *channels"]:
@@ -58,7 +58,7 @@ def imresize(
 
 
 def resize_weights(
-    in_size: int, out_size: int, scale: float | None = None
+    in_size: int, out_size: int, scale: float | int | None = None
 ) -> tuple[Int[np.ndarray, "out taps"], Float[np.ndarray, "out taps"]]:
     """Returns the input pixels that each output pixel of one axis is made of, and their weights.
 
@@ -88,7 +88,7 @@ def resize_weights(
 
 
 def resize_matrix(in_size: int, out_size: int) -> Float[np.ndarray, "out in"]:
-    """Returns the resizing of one axis as a matrix: for any float picture, imresize(x, size) = A_height @ x @ A_width.T.
+    """Returns the resizing of one axis as a matrix: imresize of a float picture x is A_height @ x @ A_width.T.
 
     Args:
       in_size: Pixels of the input along the axis.
