@@ -6,8 +6,6 @@ of the file. A model is named by a shipped name, the path of such a file, or a r
 
 import json
 import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import safetensors.numpy
 from flax import nnx
 
 from isr_jax.config import ConfigError, ModelConfig, UserError, config_from_dict, config_to_dict
+from isr_jax.files import replace_file
 from isr_jax.model import ISRResCNet
 
 MODEL_FILE = "model.safetensors"
@@ -87,26 +86,10 @@ def save_model(path: str | os.PathLike, model: ISRResCNet, metadata: dict[str, A
       metadata: Provenance (anything JSON holds), readable by `read_metadata`.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = {"format": "isr_jax", "config": json.dumps(config_to_dict(model.config))}
     text |= {key: json.dumps(value) for key, value in (metadata or {}).items()}
     data = safetensors.numpy.save(parameters_to_dict(model), metadata=text)
     replace_file(path, lambda temporary: temporary.write_bytes(data))
-
-
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a temporary file beside `path` and then renames it; a failure leaves what was there."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
