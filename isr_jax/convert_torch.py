@@ -1,0 +1,544 @@
+"""PyTorch's weights in and out: the table of names, both directions, and the certificate that the numbers agree.
+
+`key_table` pairs every tensor of the released networks with a parameter of ours and says how the axes move; it serves
+both directions. docs/weights.md explains it.
+"""
+
+import hashlib
+import json
+import re
+import struct
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from isr_jax.config import ConfigError, DataTerm, ERDConfig, ModelConfig, UserError
+from isr_jax.model import ISRResCNet
+from isr_jax.model_io import parameters_to_dict, replace_file
+from isr_jax.proximal import noise_radius, project_l2_ball
+from isr_jax.torch_file import MAX_FILE_BYTES, parse_torch_file
+
+Layout = Literal["ISRResCNet", "SRResCGAN"]
+Mode = Literal["bicubic", "bilinear", "kernel", "normal"]
+"""The released code's names of its data terms."""
+WeightNormNames = Literal["weight_g", "parametrizations"]
+"""How PyTorch names the two parts of a weight-normalised weight: up to 1.x, and since 2.0."""
+Kind = Literal["vector", "gain", "conv", "transposed"]
+
+DATA_TERMS: dict[str, DataTerm] = {
+    "bicubic": "released_bicubic",
+    "bilinear": "released_bilinear",
+    "kernel": "released_kernel",
+    "normal": "released_decimation",
+}
+# The exponential moving average first: those are the weights one evaluates with.
+WRAPPERS = ("params_ema", "model_state_dict", "state_dict", "params")
+# What the network is made of, in the two layouts.
+PARTS: dict[Layout, tuple[str, str]] = {
+    "ISRResCNet": ("model.conv", "model.resblocks"),
+    "SRResCGAN": ("model.conv1", "model.layer1"),
+}
+LARGEST_WEIGHT = 1e6
+"""Far beyond any trained weight; what a flipped bit of an exponent makes."""
+TOLERANCE = 0.02
+"""Grey levels on 0..255 that the certificate allows. Ten stages of float32 differ by about 0.001."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of PyTorch's and the parameter of ours that it is."""
+
+    key: str
+    """PyTorch's name, weight normalisation spelled ``weight_g``, ``weight_v``."""
+    parameter: str
+    """Our name."""
+    kind: Kind
+    """How the axes move; see `to_ours`."""
+    shape: tuple[int, ...]
+    """PyTorch's shape."""
+    duplicate_of: str | None = None
+    """The key that this one repeats."""
+
+
+@dataclass(frozen=True)
+class ImportedWeights:
+    """What a file of PyTorch weights holds, in our names and axes."""
+
+    config: ModelConfig
+    parameters: dict[str, np.ndarray]
+    provenance: dict[str, Any]
+    """Goes into the model file: source, SHA-256, layout, and what was left out."""
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+
+def key_table(config: ModelConfig, layout: Layout) -> list[Entry]:
+    """Returns every tensor that a state dict of this network holds, duplicates included, in PyTorch's order."""
+    erd, encoder_and_blocks = config.erd, PARTS[layout]
+    features, channels, size = erd.features, config.channels, erd.kernel_size
+
+    def conv(name: str, parameter: str, shape: tuple[int, ...], kind: Kind = "conv", duplicate_of: str = ""):
+        # Weight normalisation keeps dimension 0 of PyTorch's weight: a convolution's outputs, but the *inputs* of a
+        # transposed convolution, whose weight is (inputs, outputs, height, width).
+        gain: tuple[int, ...] = (shape[0], 1, 1, 1)
+        outputs = shape[1] if kind == "transposed" else shape[0]
+        weights: list[tuple[str, str, Kind, tuple[int, ...]]] = [("bias", "bias", "vector", (outputs,))]
+        if erd.weight_norm:
+            weights += [("weight_g", "gain", "gain", gain), ("weight_v", "kernel", kind, shape)]
+        else:
+            weights += [("weight", "kernel", kind, shape)]
+        return [
+            Entry(f"{name}.{theirs}", f"{parameter}.{ours}", k, s, f"{duplicate_of}.{theirs}" if duplicate_of else None)
+            for theirs, ours, k, s in weights
+        ]
+
+    def block(name: str, i: int, duplicate_of: str = "") -> list[Entry]:
+        entries = []
+        square = (features, features, 3, 3)
+        for n in (1, 2):
+            original = f"{duplicate_of}.{i}.conv{n}" if duplicate_of else ""
+            entries += conv(f"{name}.{i}.conv{n}", f"erd.blocks.{i}.conv{n}", square, duplicate_of=original)
+        for n in (1, 2):
+            key, parameter = f"{i}.relu{n}.weight", f"erd.blocks.{i}.prelu{n}.slope"
+            original = f"{duplicate_of}.{key}" if duplicate_of else None
+            entries.append(Entry(f"{name}.{key}", parameter, "vector", (features,), original))
+        return entries
+
+    encoder, blocks = encoder_and_blocks
+    table = [Entry("alpha", "log_radius", "vector", (config.num_stages,))]
+    if config.extrapolation:
+        table.append(Entry("w", "log_momentum", "vector", (config.num_stages,)))
+    table += conv(encoder, "erd.encoder", (features, channels, size, size))
+    for i in range(erd.num_blocks):
+        table += block(blocks, i)
+    if erd.feedback_steps:
+        table += conv("model.fbblock.compress_in", "erd.compress", (features, 2 * features, 1, 1))
+        table.append(Entry("model.fbblock.prelu.weight", "erd.compress_prelu.slope", "vector", (2 * features,)))
+        for i in range(erd.num_blocks):
+            table += block("model.fbblock.RBs", i, duplicate_of=blocks)
+    table += conv("model.conv_out", "erd.decoder", (features, channels, size, size), "transposed")
+    return table
+
+
+def to_ours(array: np.ndarray, kind: Kind) -> np.ndarray:
+    """Moves the axes of PyTorch's array to ours: OIHW to HWIO, a gain to a vector.
+
+    A transposed convolution of stride 1 is the convolution with the kernel flipped in both directions; its weight is
+    (inputs, outputs, height, width).
+    """
+    match kind:
+        case "vector":
+            return array
+        case "gain":
+            return array.reshape(-1)
+        case "conv":
+            return array.transpose(2, 3, 1, 0)
+        case "transposed":
+            return array[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
+
+
+def to_torch(array: np.ndarray, kind: Kind) -> np.ndarray:
+    """The inverse of `to_ours`."""
+    match kind:
+        case "vector":
+            return array
+        case "gain":
+            return array.reshape(-1, 1, 1, 1)
+        case "conv":
+            return array.transpose(3, 2, 0, 1)
+        case "transposed":
+            return array.transpose(2, 3, 0, 1)[:, :, ::-1, ::-1]
+
+
+# --- in --------------------------------------------------------------------------------------------------------------
+
+
+def import_weights(
+    path: str | Path, *, scale: int | None = None, mode: Mode | None = None, feedback_steps: int | None = None
+) -> ImportedWeights:
+    """Reads PyTorch weights of ISRResCNet or of SRResCGAN's generator, in any of their dialects.
+
+    Args:
+      path: A file of ``torch.save`` or a .safetensors file.
+      scale: The super-resolution factor, which weights do not tell (default: 4, or what `export_weights` noted).
+      mode: The data term, likewise (default: bicubic). SRResCGAN has none.
+      feedback_steps: Runs of the residual blocks, likewise (default: 4; 0 where the file has no feedback block).
+    Raises:
+      UserError: If the file cannot be read, or is not exactly such a network: all of what is wrong is listed.
+    """
+    path = Path(path)
+    data = _read_bytes(path)
+    if is_safetensors(data):
+        tensors, notes = _read_safetensors(data, path)
+    else:
+        tensors, notes = parse_torch_file(data, str(path)), {}
+    wrapper, state = _unwrap(tensors, path)
+    ignored = [str(key) for key in tensors if key != wrapper] if wrapper else []
+    problems: list[str] = []
+    state, names = _canonical(state, problems)
+    layout, config = _detect(state, path)
+
+    has_feedback = config.erd.feedback_steps > 0
+    if feedback_steps is None:
+        feedback_steps = notes.get("feedback_steps", 4) if has_feedback else 0
+    if has_feedback != (feedback_steps > 0):
+        raise ConfigError(
+            f"{path} has {'a' if has_feedback else 'no'} feedback block (model.fbblock), so --feedback-steps must be "
+            + ("at least 1" if has_feedback else "0")
+        )
+    if layout == "ISRResCNet":
+        config = replace(config, data_term=DATA_TERMS[mode or notes.get("mode", "bicubic")])
+    config = replace(
+        config,
+        scale=notes.get("scale", 4) if scale is None else scale,
+        erd=replace(config.erd, feedback_steps=feedback_steps),
+    )
+
+    parameters = _take(state, key_table(config, layout), problems)
+    if problems:
+        plural = "problem" if len(problems) == 1 else "problems"
+        raise UserError(f"{path} does not hold an {layout}; {len(problems)} {plural}: {'; '.join(problems)}")
+    provenance = {
+        "source": path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "layout": layout,
+        "names": names,
+        "wrapper": wrapper or "none",
+        "left_out": ignored,
+    }
+    return ImportedWeights(config, parameters, provenance)
+
+
+def load_released_weights(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
+    """Reads PyTorch weights for a model of a known configuration, named as `parameters_to_dict` names them.
+
+    Raises:
+      UserError: If the file does not hold exactly that network.
+    """
+    found = import_weights(path)
+    for name in ("channels", "num_stages", "extrapolation"):
+        if getattr(found.config, name) != getattr(config, name):
+            raise UserError(f"{path} has {name} = {getattr(found.config, name)}, the model {getattr(config, name)}")
+    return found.parameters
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UserError(f"{path}: larger than {MAX_FILE_BYTES >> 30} GiB, which no checkpoint of this network is")
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def is_safetensors(data: bytes) -> bool:
+    """Whether the bytes start like a .safetensors file: the length of a JSON object, then the object."""
+    return len(data) > 9 and data[8:9] == b"{" and struct.unpack_from("<Q", data)[0] <= len(data) - 8
+
+
+def _read_safetensors(data: bytes, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Returns the tensors, and what `export_weights` noted beside them."""
+    tensors = {}
+    try:
+        for name, view in safetensors.deserialize(data):
+            dtype, raw = view["dtype"], bytes(view["data"])
+            if dtype == "BF16":  # exact in float32
+                array = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+            else:
+                array = np.frombuffer(raw, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}.get(dtype, "u1"))
+                array = array if dtype[0] == "F" else np.zeros(view["shape"], "u1")  # refused later, by its name
+            tensors[name] = array.reshape(view["shape"])
+        header = json.loads(data[8 : 8 + struct.unpack_from("<Q", data)[0]])
+        notes = json.loads(header.get("__metadata__", {}).get("isr_jax", "{}"))
+        _check_notes(notes)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged, or not a .safetensors file ({error})") from None
+    return tensors, notes
+
+
+def _check_notes(notes: Any) -> None:
+    expected = {"scale": int, "mode": str, "feedback_steps": int}
+    if not isinstance(notes, dict) or any(type(v) is not expected.get(k) for k, v in notes.items()):
+        raise ValueError("its isr_jax note cannot be understood")
+    if notes.get("mode", "bicubic") not in get_args(Mode):
+        raise ValueError(f"its isr_jax note names an unknown mode {notes['mode']!r}")
+
+
+def _unwrap(tensors: dict[Any, Any], path: Path) -> tuple[str | None, dict[Any, Any]]:
+    """Returns the state dict, and the key it stood under."""
+    wrappers = [key for key in WRAPPERS if isinstance(tensors.get(key), dict)]
+    if wrappers:
+        return wrappers[0], tensors[wrappers[0]]
+    if any(isinstance(value, np.ndarray) for value in tensors.values()):
+        return None, tensors
+    keys = ", ".join(str(key)[:40] for key in list(tensors)[:8]) or "nothing"
+    raise UserError(f"{path} holds no state dict: it has {keys}, and none of {', '.join(WRAPPERS)}")
+
+
+def _canonical(state: dict[Any, Any], problems: list[str]) -> tuple[dict[str, np.ndarray], str]:
+    """Returns the state under the names of the table, and which dialect of weight normalisation it spoke."""
+    named: dict[str, np.ndarray] = {}
+    spellings: Counter[str] = Counter()
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, np.ndarray):
+            problems.append(f"{_printable(str(key))} is a {type(value).__name__}, not a tensor")
+            continue
+        name = re.sub(r"(^|\.)module\.", r"\1", key)  # DataParallel's, around the solver or the network in it
+        for new, old in (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v")):
+            if name.endswith(f".{new}"):
+                name = name.removesuffix(new) + old
+                spellings["parametrizations"] += 1
+            elif name.endswith(f".{old}"):
+                spellings["weight_g"] += 1
+        if name in named and not _same(named[name], value):
+            problems.append(f"{_printable(key)} disagrees with another spelling of the same key")
+        named[name] = value
+    return named, " and ".join(sorted(spellings)) or "plain weights"
+
+
+def _detect(state: dict[str, np.ndarray], path: Path) -> tuple[Layout, ModelConfig]:
+    """Reads the architecture from keys and shapes; whether they fit it is for `_take` to say."""
+    votes = {
+        layout: sum(key.startswith((f"{encoder}.", f"{blocks}.")) for key in state)
+        for layout, (encoder, blocks) in PARTS.items()
+    }
+    layout: Layout = "SRResCGAN" if votes["SRResCGAN"] > votes["ISRResCNet"] else "ISRResCNet"
+    if not any(votes.values()):
+        keys = ", ".join(_printable(key) for key in list(state)[:6]) or "none"
+        raise UserError(f"{path} is neither an ISRResCNet nor an SRResCGAN generator: its keys are {keys} ...")
+    encoder, blocks = PARTS[layout]
+    weight_norm = sum(key.endswith((".weight_g", ".weight_v")) for key in state) > 0
+    kernel = state.get(f"{encoder}.weight_v" if weight_norm else f"{encoder}.weight")
+    features, channels, size = (64, 3, 5) if kernel is None or kernel.ndim != 4 else kernel.shape[:3]
+    # Different numbers, not the largest: a damaged "99999999" must not ask for so many blocks.
+    numbers = {match[1] for key in state if (match := re.match(re.escape(blocks) + r"\.(\d+)\.", key))}
+    alpha = state.get("alpha")
+    num_stages = len(alpha) if alpha is not None and alpha.ndim == 1 else 10
+    gan = layout == "SRResCGAN"
+    try:
+        return layout, ModelConfig(
+            channels=channels,
+            num_stages=1 if gan else num_stages,
+            data_term="none" if gan else "released_bicubic",
+            extrapolation=not gan,
+            noise_from="initial" if gan else "lr",
+            erd=ERDConfig(
+                features=features,
+                num_blocks=len(numbers),
+                feedback_steps=4 if any(key.startswith("model.fbblock.") for key in state) else 0,
+                kernel_size=size,
+                weight_norm=weight_norm,
+            ),
+        )
+    except ConfigError as error:
+        raise UserError(f"{path} holds no {layout} that exists: {error}") from None
+
+
+def _take(state: dict[str, np.ndarray], table: list[Entry], problems: list[str]) -> dict[str, np.ndarray]:
+    """Returns the parameters that the table names, and adds to `problems` all that does not fit it."""
+    entries = {entry.key: entry for entry in table}
+    has_duplicates = any(entry.key in state for entry in table if entry.duplicate_of)
+    parameters: dict[str, np.ndarray] = {}
+    problems += [f"{key} is missing" for key, entry in entries.items()
+                 if key not in state and (has_duplicates or not entry.duplicate_of)]  # fmt: skip
+    problems += [f"{_printable(key)} is unknown" for key in state if key not in entries]
+    for key, entry in entries.items():
+        array = state.get(key)
+        if array is None:
+            continue
+        if array.shape != entry.shape:
+            problems.append(f"{key} has shape {array.shape}, not {entry.shape}")
+        elif array.dtype not in (np.float32, np.float16):
+            problems.append(f"{key} holds {array.dtype}, not float32 or half precision")
+        elif not np.isfinite(array).all():
+            problems.append(f"{key} holds infinities or NaNs")
+        elif np.abs(array).max(initial=0) > LARGEST_WEIGHT:
+            problems.append(f"{key} holds {np.abs(array).max():.2g}, which no trained weight is")
+        elif key.endswith(".weight_v") and not np.square(array, dtype=np.float32).sum(axis=(1, 2, 3)).all():
+            problems.append(f"{key} has a channel of zeros, by whose norm weight normalisation would divide")
+        elif entry.duplicate_of is None:
+            parameters[entry.parameter] = np.ascontiguousarray(to_ours(array, entry.kind), np.float32)
+        elif entry.duplicate_of in state and not _same(array, state[entry.duplicate_of]):
+            problems.append(f"{key} disagrees with {entry.duplicate_of}, which it repeats")
+    return parameters
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:120])
+
+
+# --- out -------------------------------------------------------------------------------------------------------------
+
+
+def export_weights(path: str | Path, model: ISRResCNet, *, names: WeightNormNames = "weight_g") -> None:
+    """Writes the model as a .safetensors file under PyTorch's names, which PyTorch's own safetensors package loads.
+
+    The released code's duplicates are written too, so that a strict ``load_state_dict`` is content. Scale, data term
+    and feedback steps, which a state dict does not tell, stand in the file's metadata for `import_weights`.
+
+    Raises:
+      UserError: If the released networks cannot compute what this model does; every such field is named.
+    """
+    config = model.config
+    layout: Layout = "SRResCGAN" if config.data_term == "none" else "ISRResCNet"
+    _check_expressible(config, layout)
+    ours = parameters_to_dict(model)
+    tensors = {
+        _spell(entry.key, names): np.ascontiguousarray(to_torch(ours[entry.parameter], entry.kind))
+        for entry in key_table(config, layout)
+    }
+    modes = {data_term: mode for mode, data_term in DATA_TERMS.items()}
+    notes: dict[str, Any] = {"scale": config.scale, "feedback_steps": config.erd.feedback_steps}
+    if config.data_term in modes:
+        notes["mode"] = modes[config.data_term]
+    data = safetensors.numpy.save(tensors, metadata={"format": "pt", "isr_jax": json.dumps(notes)})
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda temporary: temporary.write_bytes(data))
+
+
+def _check_expressible(config: ModelConfig, layout: Layout) -> None:
+    """Raises unless the network is one of PyTorch's, up to what those leave open: sizes, scale, data term."""
+    erd = config.erd
+    released = ModelConfig(
+        scale=config.scale,
+        channels=config.channels,
+        num_stages=1 if layout == "SRResCGAN" else config.num_stages,
+        data_term=config.data_term if config.data_term in (*DATA_TERMS.values(), "none") else "released_bicubic",
+        extrapolation=layout == "ISRResCNet",
+        noise_from="lr" if layout == "ISRResCNet" else "initial",
+        radius_range=config.radius_range,
+        remat=config.remat,
+        erd=ERDConfig(
+            features=erd.features,
+            num_blocks=erd.num_blocks,
+            feedback_steps=erd.feedback_steps if layout == "ISRResCNet" else 0,
+            kernel_size=erd.kernel_size,
+            weight_norm=erd.weight_norm,
+        ),
+    )
+    differences = [
+        f"{prefix}{name} is {getattr(ours, name)!r} (theirs: {getattr(theirs, name)!r})"
+        for prefix, ours, theirs in (("", config, released), ("erd.", config.erd, released.erd))
+        for name in vars(ours)
+        if name != "erd" and getattr(ours, name) != getattr(theirs, name)
+    ]
+    if differences:
+        raise UserError(f"PyTorch's {layout} cannot hold this model: {'; '.join(differences)}")
+
+
+def _spell(key: str, names: WeightNormNames) -> str:
+    if names == "parametrizations":
+        key = key.replace(".weight_g", ".parametrizations.weight.original0")
+        key = key.replace(".weight_v", ".parametrizations.weight.original1")
+    return key
+
+
+# --- the certificate -------------------------------------------------------------------------------------------------
+
+
+def certify(model: ISRResCNet, golden: str | Path) -> dict[str, Any]:
+    """Compares the model with what PyTorch computed from the same weights, quantity by quantity and stage by stage.
+
+    Args:
+      model: The imported model.
+      golden: An .npz file as experiments/make_golden.py writes: ``lr``, ``scale`` and what PyTorch made of it, of
+        ``mode``, ``kernel``, ``init``, ``sigma``, ``grad_in`` and ``grad``, ``erd_in`` and ``erd``, ``iterates``, ``output``.
+    Returns: The certificate: the golden file's name and SHA-256, the tolerance, the largest difference of each quantity
+      in grey levels ("stage 1", ... for the iterates), and whether it "holds".
+    Raises:
+      UserError: If the file cannot be read or is for another scale, data term, or colour mode.
+    """
+    path = Path(golden)
+    data = _read_bytes(path)
+    case = _read_golden(path)
+    config = model.config
+    mode = str(case["mode"]) if "mode" in case else None
+    for name, theirs, ours in (
+        ("--scale", int(case["scale"]), config.scale),
+        ("--mode", DATA_TERMS.get(mode or "", "none"), config.data_term),
+        ("the number of channels", case["lr"].shape[-1], config.channels),
+    ):
+        if theirs != ours:
+            raise UserError(f"{path} is for {name} {theirs}, the model for {ours}: convert with what the file is for")
+    kernel = None
+    if "kernel" in case:  # (channels, 1, rows, columns)
+        kernel = jnp.asarray(case["kernel"][:, 0].transpose(1, 2, 0), jnp.float32)
+    lr = jnp.asarray(case["lr"], jnp.float32)
+    try:
+        computed = _compute(model, lr, kernel, case)
+    except ValueError as error:
+        raise UserError(f"{path} does not fit the model: {error}") from None
+    differences = {}
+    for name, value in computed.items():
+        expected = _expected(case, name)
+        if value.shape != expected.shape:
+            raise UserError(f"{path}: {name} has shape {expected.shape}, the model computes {value.shape}")
+        difference = np.abs(np.asarray(value, np.float64) - expected)
+        differences[name] = float(difference.max()) if np.isfinite(difference).all() else float("inf")
+    if not differences:
+        raise UserError(f"{path} holds nothing to compare with (iterates, output, init, sigma, grad, erd)")
+    return {
+        "golden": path.name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "tolerance": TOLERANCE,
+        "largest_difference": differences,
+        "holds": max(differences.values()) <= TOLERANCE,
+    }
+
+
+def _read_golden(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            case = {name: file[name] for name in file.files}
+    except Exception as error:  # np.load has no list of what it raises on damaged files
+        raise UserError(f"{path} is not a golden .npz file ({type(error).__name__}: {error})") from None
+    if "lr" not in case or "scale" not in case or case["lr"].ndim != 4 or case["scale"].ndim != 0:
+        raise UserError(f"{path} is not a golden file: it needs at least lr (N, height, width, channels) and scale")
+    return case
+
+
+def _compute(model: ISRResCNet, lr: jax.Array, kernel: jax.Array | None, case: dict[str, np.ndarray]):
+    """Returns what the model makes of each quantity that the golden file has."""
+    observation, state = model.prepare(lr, kernel=kernel)
+    computed: dict[str, jax.Array] = {}
+    if "init" in case:
+        computed["init"] = state.x
+    if "sigma" in case:
+        computed["sigma"] = observation.noise_std
+    if "grad" in case and "grad_in" in case:
+        degradation = model._observation_model(lr.shape, kernel)
+        computed["grad"] = degradation.gradient(jnp.asarray(case["grad_in"]), lr)
+    if "erd" in case and "erd_in" in case:
+        noise, _ = model.erd(jnp.asarray(case["erd_in"]))
+        radius = noise_radius(observation.noise_std, model.log_radius[0], noise[0].size)
+        computed["erd"] = project_l2_ball(noise, radius)
+    if "iterates" in case or "output" in case:
+        _, iterates = jax.jit(lambda model, o, s: model.iterate(o, s, 0, model.config.num_stages))(
+            model, observation, state
+        )
+        for k, x in enumerate(iterates, 1):
+            if "iterates" in case:
+                computed[f"stage {k}"] = x
+        if "output" in case:
+            computed["output"] = iterates[-1]
+    return computed
+
+
+def _expected(case: dict[str, np.ndarray], name: str) -> np.ndarray:
+    if not name.startswith("stage "):
+        return case[name]
+    index = int(name.removeprefix("stage ")) - 1
+    return case["iterates"][index] if index < len(case["iterates"]) else np.empty(0)
