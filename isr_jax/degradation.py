@@ -287,10 +287,12 @@ def _sample_from_corners(x: Images, size: tuple[int, int], align_corners: bool) 
       spaced as if they were the centres. This darkens the border: a constant 100 becomes 50 on the edges.
     """
 
-    def matrix(in_size: int, out_size: int) -> np.ndarray:
-        grid = np.linspace(-1, 1, out_size)
-        at = (grid + 1) / 2 * (in_size - 1) if align_corners else ((grid + 1) * in_size - 1) / 2
-        return np.maximum(0, 1 - np.abs(at[:, None] - np.arange(in_size))).astype(np.float32)
+    def matrix(in_size: int, out_size: int) -> Array:
+        # Whole numbers, in units of 1 / unit of a pixel: exact, and good for the symbolic sizes of an export.
+        unit = 2 * (out_size - 1)
+        at = jnp.arange(out_size) * 2 * (in_size - 1) if align_corners else jnp.arange(out_size) * 2 * in_size - unit // 2
+        distance = jnp.abs(at[:, None] - jnp.arange(in_size) * unit)
+        return jnp.maximum(0, 1 - distance / jnp.maximum(1, jnp.asarray(unit, jnp.float32)))
 
     x = jnp.einsum("ih,nhwc->niwc", matrix(x.shape[1], size[0]), x)
     return jnp.einsum("jw,nhwc->nhjc", matrix(x.shape[2], size[1]), x)

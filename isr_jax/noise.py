@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 # Daubechies 7, decomposition high-pass (Daubechies 1992, table 6.1; the digits of PyWavelets' "db7").
@@ -43,7 +44,9 @@ def estimate_noise_std(images: Float[Array, "batch height width channels"]) -> F
         coefficients = _filter_and_halve(coefficients, axis)
     magnitude = jnp.abs(coefficients).reshape(images.shape[0], -1, images.shape[-1])
     middle = (magnitude.shape[1] - 1) // 2
-    return jnp.mean(jnp.sort(magnitude, axis=1)[:, middle], axis=-1) / 0.6745
+    # Not [:, middle]: under export the size, and so the middle, is a symbol.
+    median = lax.dynamic_index_in_dim(jnp.sort(magnitude, axis=1), jnp.asarray(middle), axis=1, keepdims=False)
+    return jnp.mean(median, axis=-1) / 0.6745
 
 
 def _filter_and_halve(x: Array, axis: int) -> Array:

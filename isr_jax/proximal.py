@@ -16,7 +16,7 @@ def noise_radius(
     Returns: Radius per image, same unit as `noise_std`.
     References: Umer et al. 2020 (arXiv 2009.04809), proximal step.
     """
-    return jnp.exp(log_radius) * noise_std * (num_values - 1) ** 0.5
+    return jnp.exp(log_radius) * noise_std * jnp.sqrt(jnp.asarray(num_values - 1, jnp.float32))
 
 
 def project_l2_ball(
