@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "PSNR and SSIM on a folder of pictures: isr-jax evaluate --model MODEL --data DIR",
     "upscale": "super-resolve pictures: isr-jax upscale INPUT... --output PATH --model MODEL",
     "convert": "PyTorch weights to a model file, and back: isr-jax convert IN OUT",
+    "export": "a model as one StableHLO file: isr-jax export MODEL --format stablehlo",
 }
 
 EXTRAS = {

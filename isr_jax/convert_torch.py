@@ -244,6 +244,15 @@ def is_safetensors(data: bytes) -> bool:
     return len(data) > 9 and data[8:9] == b"{" and struct.unpack_from("<Q", data)[0] <= len(data) - 8
 
 
+def is_model(path: Path) -> bool:
+    """Whether the file is a model of this package, by the note in its header."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format") == "isr_jax"
+    except (safetensors.SafetensorError, OSError):
+        return False
+
+
 def _read_safetensors(data: bytes, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Returns the tensors, and what `export_weights` noted beside them."""
     tensors = {}
@@ -292,7 +301,10 @@ def _canonical(state: dict[Any, Any], problems: list[str]) -> tuple[dict[str, np
             problems.append(f"{_printable(str(key))} is a {type(value).__name__}, not a tensor")
             continue
         name = re.sub(r"(^|\.)module\.", r"\1", key)  # DataParallel's, around the solver or the network in it
-        for new, old in (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v")):
+        for new, old in (
+            ("parametrizations.weight.original0", "weight_g"),
+            ("parametrizations.weight.original1", "weight_v"),
+        ):
             if name.endswith(f".{new}"):
                 name = name.removesuffix(new) + old
                 spellings["parametrizations"] += 1
@@ -455,7 +467,8 @@ def certify(model: ISRResCNet, golden: str | Path) -> dict[str, Any]:
     Args:
       model: The imported model.
       golden: An .npz file as experiments/make_golden.py writes: ``lr``, ``scale`` and what PyTorch made of it, of
-        ``mode``, ``kernel``, ``init``, ``sigma``, ``grad_in`` and ``grad``, ``erd_in`` and ``erd``, ``iterates``, ``output``.
+        ``mode``, ``kernel``, ``init``, ``sigma``, ``grad_in`` and ``grad``, ``erd_in`` and ``erd``, ``iterates``,
+        ``output``.
     Returns: The certificate: the golden file's name and SHA-256, the tolerance, the largest difference of each quantity
       in grey levels ("stage 1", ... for the iterates), and whether it "holds".
     Raises:

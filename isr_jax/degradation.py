@@ -290,7 +290,8 @@ def _sample_from_corners(x: Images, size: tuple[int, int], align_corners: bool) 
     def matrix(in_size: int, out_size: int) -> Array:
         # Whole numbers, in units of 1 / unit of a pixel: exact, and good for the symbolic sizes of an export.
         unit = 2 * (out_size - 1)
-        at = jnp.arange(out_size) * 2 * (in_size - 1) if align_corners else jnp.arange(out_size) * 2 * in_size - unit // 2
+        i = jnp.arange(out_size)
+        at = 2 * i * (in_size - 1) if align_corners else 2 * i * in_size - unit // 2
         distance = jnp.abs(at[:, None] - jnp.arange(in_size) * unit)
         return jnp.maximum(0, 1 - distance / jnp.maximum(1, jnp.asarray(unit, jnp.float32)))
 

@@ -343,6 +343,9 @@ def _zip_members(data: bytes) -> dict[str, memoryview]:
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OverflowError, OSError, EOFError, IndexError,
             struct.error):  # fmt: skip
         raise _Refused("damaged or cut short: its zip directory cannot be read; fetch the file again") from None
+    # Who wrote a member, and with what attributes: one writer writes one answer.
+    if len({(e.create_system, e.create_version, e.volume, e.internal_attr, e.external_attr) for e in entries}) > 1:
+        raise _Refused("damaged: its zip directory contradicts itself; fetch the file again")
     members: dict[str, memoryview] = {}
     position = 0
     for entry in entries:
@@ -371,11 +374,13 @@ def _member_bounds(data: bytes, entry: zipfile.ZipInfo, position: int) -> tuple[
     if entry.header_offset != position or position + 30 > len(data):
         raise damaged
     header = struct.unpack_from("<4s5H3I2H", data, position)
-    signature, version, flags, method, _, _, crc, stored_size, size, name_size, extra_size = header
+    signature, version, flags, method, time, date, crc, stored_size, size, name_size, extra_size = header
     start = position + 30 + name_size + extra_size
     end = start + entry.file_size
     name = data[position + 30 : position + 30 + name_size]
     extra = data[position + 30 + name_size : start]
+    year, month, day, hour, minute, second = entry.date_time
+    stamp = (hour << 11 | minute << 5 | second >> 1, (year - 1980) << 9 | month << 5 | day)
     encoding = "utf-8" if flags & 0x800 else "cp437"
     has_descriptor = bool(flags & 8)
     sizes = (crc, stored_size, size)
@@ -383,6 +388,7 @@ def _member_bounds(data: bytes, entry: zipfile.ZipInfo, position: int) -> tuple[
     if (
         signature != b"PK\x03\x04"
         or (flags, method, version) != (entry.flag_bits, entry.compress_type, entry.extract_version)
+        or (time, date) != stamp
         or name != entry.orig_filename.encode(encoding, "replace")
         or (sizes != expected and not (has_descriptor and sizes == (0, 0, 0)))
         # PyTorch aligns each member by a field of Z's.
