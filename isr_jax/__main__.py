@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
 from isr_jax.config import ConfigError, UserError
@@ -40,23 +41,33 @@ def exit_code(main: Main, argv: list[str] | None = None) -> int:
         code = main(argv)
         sys.stdout.flush()
         return code or 0
-    except UserError as error:
-        return _fail(str(error), 2 if isinstance(error, ConfigError) else 1)
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has left, as in `isr-jax ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except ModuleNotFoundError as error:
-        missing = (error.name or "").partition(".")[0]
-        for extra, packages in EXTRAS.items():
-            if missing in packages:
-                return _fail(f"{missing} is not installed; run: pip install 'isr_jax[{extra}]'", 1)
-        raise
-    except OSError as error:
-        if error.filename is None:
+    except BaseException as error:
+        code = explain(error)
+        if code is None:
             raise
-        return _fail(f"{error.filename}: {error.strerror}", 1)
+        return code
+
+
+def explain(error: BaseException) -> int | None:
+    """Says on standard error, in one line, what the user can mend; returns the exit code, None for a bug."""
+    match error:
+        case ConfigError():
+            return _fail(str(error), 2)
+        case UserError():
+            return _fail(str(error), 1)
+        case KeyboardInterrupt():
+            return _fail("interrupted", 130)
+        case BrokenPipeError():  # the reader of our output has left, as in `isr-jax ... | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        case ModuleNotFoundError():
+            missing = (error.name or "").partition(".")[0]
+            for extra, packages in EXTRAS.items():
+                if missing in packages:
+                    return _fail(f"{missing} is not installed; run: pip install 'isr_jax[{extra}]'", 1)
+        case OSError(filename=str(name)):
+            return _fail(f"{name}: {error.strerror}", 1)
+    return None
 
 
 def run(main: Main) -> NoReturn:
@@ -80,6 +91,19 @@ def dispatch(argv: list[str] | None = None) -> int | None:
     return importlib.import_module(f"isr_jax.{argv[0]}").main(argv[1:])
 
 
+def _watch_imports() -> None:
+    """Explains what fails before `run` is reached: a missing package that `python -m isr_jax.train` imports."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None or not spec.name.startswith("isr_jax."):
+        return  # a library's user wants the traceback
+
+    def hook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+        if explain(error) is None:
+            sys.__excepthook__(kind, error, traceback)
+
+    sys.excepthook = hook
+
+
 def _fail(message: str, code: int) -> int:
     print("isr-jax:", " ".join(message.split()), file=sys.stderr)
     return code
@@ -89,6 +113,9 @@ def cli() -> NoReturn:
     """Entry point of the installed program."""
     run(dispatch)
 
+
+if __name__ == "isr_jax.__main__":
+    _watch_imports()
 
 if __name__ == "__main__":
     cli()

@@ -1,6 +1,7 @@
 """What all tests share: checked shapes, and the folder of reference data."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -10,6 +11,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # tensorflow's start-up note
 
 # Has to come before the first import of isr_jax: every annotated shape and type is checked at each call.
 jaxtyping.install_import_hook("isr_jax", "beartype.beartype")
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """Switches the checks of annotations off, for a test of the errors that the functions themselves raise."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -67,6 +67,17 @@ def test_help_imports_no_array_library():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
+def test_a_module_run_by_itself_names_the_missing_extra(tmp_path):
+    # A command's module imports its packages before it can call run().
+    (tmp_path / "isr_jax").mkdir()
+    (tmp_path / "isr_jax/command.py").write_text("import isr_jax.__main__\nraise ModuleNotFoundError(name='optax')")
+    code = f"import isr_jax, runpy; isr_jax.__path__.append({str(tmp_path / 'isr_jax')!r}); "
+    code += "runpy.run_module('isr_jax.command', run_name='__main__', alter_sys=True)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "isr-jax: optax is not installed; run: pip install 'isr_jax[train]'\n"
+    assert done.returncode == 1
+
+
 def test_the_process_ends_with_the_exit_code():
     done = subprocess.run([sys.executable, "-m", "isr_jax", "upscal"], capture_output=True, text=True)
     assert done.returncode == 2
