@@ -1,0 +1,54 @@
+"""A small model for x3, trained in about three minutes on two cores: what `make demo` runs.
+
+    isr-jax train configs/demo.py --workdir runs/demo/run --data.train FOLDER
+
+Eight photographs are too few for a general model; it shows the way, not the quality.
+"""
+
+from isr_jax.config import (
+    CheckpointConfig,
+    DataConfig,
+    ERDConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+
+CONFIG = TrainConfig(
+    model=ModelConfig(
+        scale=3,
+        num_stages=1,
+        data_term="matlab_bicubic",
+        learned_step=True,
+        extrapolation=False,
+        projection=False,
+        clip=False,
+        erd=ERDConfig(
+            features=32,
+            num_blocks=6,
+            feedback_steps=0,
+            kernel_size=3,
+            border="zero",
+            weight_norm=False,
+            first_shortcut=True,
+            resolution="lr",
+        ),
+    ),
+    data=DataConfig(
+        train=("runs/demo/photos/train",),
+        cache_dir="runs/demo/cache",
+        patch_size=24,
+        batch_size=16,
+        placement="memory",
+        candidates=2,
+    ),
+    loss=LossConfig(kind="l1"),
+    optimizer=OptimizerConfig(kind="adam", b2=0.99, clip_norm=1.0, ema_decay=0.99),
+    schedule=ScheduleConfig(kind="cosine", learning_rate=2e-3, warmup_steps=50, final_fraction=0.02),
+    checkpoint=CheckpointConfig(every=300),
+    eval=EvalConfig(data=("runs/demo/photos/validation",), every=300, log_every=20),
+    steps=900,
+)

@@ -1,0 +1,150 @@
+"""The whole way, from photographs to a super-resolved picture, in a few minutes on two cores: `make demo`.
+
+Takes the photographs that come inside scikit-image, scikit-learn and matplotlib, trains configs/demo.py on some of
+them, evaluates the model against bicubic on the others, super-resolves those, and writes a side-by-side picture.
+Every step is the command a user would type; it is printed before it runs. A second run resumes where the first ended.
+
+    python experiments/demo.py [--workdir runs/demo]
+"""
+
+import argparse
+import importlib.util
+import json
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from isr_jax.resize import imresize
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = "configs/demo.py"
+SCALE = 3
+
+# Photographs by the package they come in: public domain or CC0, but china.jpg and flower.jpg (CC BY 2.0, by the Flickr
+# users danielbuechele and vultilion).
+TRAIN = {
+    "skimage": "data/motorcycle_left.png data/motorcycle_right.png data/camera.png data/brick.png"
+    " data/hubble_deep_field.jpg",
+    "sklearn": "datasets/images/china.jpg datasets/images/flower.jpg",
+    "matplotlib": "mpl-data/sample_data/grace_hopper.jpg",
+}
+VALIDATION = {"skimage": "data/rocket.jpg"}
+TEST = {"skimage": "data/astronaut.png data/chelsea.png data/coffee.png"}
+
+SHOWN = "astronaut"
+DETAILS = ((147, 12), (141, 285))
+"""Left and top of the details that are shown, HR pixels, multiples of the scale."""
+DETAIL_SIZE = 162
+ZOOM = 2
+
+
+def main() -> int:
+    """Runs the demo."""
+    parser = argparse.ArgumentParser(description="Train, evaluate and super-resolve on photographs of Python packages.")
+    parser.add_argument("--workdir", default="runs/demo", help="folder of everything this writes (runs/demo)")
+    workdir = Path(parser.parse_args().workdir)
+    photos, run_folder, results = workdir / "photos", workdir / "run", workdir / "results"
+    start = time.perf_counter()
+
+    # ---------------------------------------------------------------------------------------------------- photographs
+    for name, sources in {"train": TRAIN, "validation/HR": VALIDATION, "test/HR": TEST}.items():
+        copied = copy_photos(sources, ROOT / photos / name)
+        print(f"{len(copied):3} photographs in {photos / name}: {', '.join(copied)}")
+    small = ROOT / photos / "test" / f"LRx{SCALE}"
+    small.mkdir(exist_ok=True)
+    for path in sorted((ROOT / photos / "test/HR").glob("*.png")):
+        Image.fromarray(imresize(np.asarray(Image.open(path)), 1 / SCALE)).save(small / path.name)
+
+    # ------------------------------------------------------------------------------------------------------- commands
+    isr_jax("train", CONFIG, "--workdir", run_folder, "--data.train", photos / "train")
+    rows = {}
+    (ROOT / results).mkdir(exist_ok=True)
+    for label, model in {"bicubic": "bicubic", "isr_jax": run_folder}.items():
+        report = results / f"{label}.json"
+        isr_jax("evaluate", "--model", model, "--data", photos / "test", "--scale", SCALE, "--json", report)
+        rows[label] = json.loads((ROOT / report).read_text())["rows"][0]
+    shown = f"{SHOWN}.png"
+    isr_jax("upscale", photos / "test" / f"LRx{SCALE}" / shown, "--output", results / shown, "--model", run_folder)
+
+    # -------------------------------------------------------------------------------------------------------- results
+    picture = ROOT / results / "side_by_side.png"
+    lr, hr, ours = (np.asarray(Image.open(ROOT / path / shown)) for path in (small, photos / "test/HR", results))
+    psnrs = {
+        label: next(i["psnr_y"] for i in row["images"] if i["name"].startswith(SHOWN)) for label, row in rows.items()
+    }
+    panels = {
+        f"Input, {lr.shape[1]}x{lr.shape[0]}": np.kron(lr, np.ones((SCALE, SCALE, 1), np.uint8)),
+        f"Bicubic, {psnrs['bicubic']:.2f} dB": imresize(lr, SCALE),
+        f"isr_jax, {psnrs['isr_jax']:.2f} dB": ours,
+        f"Truth, {hr.shape[1]}x{hr.shape[0]}": hr,
+    }
+    side_by_side(panels).save(picture)
+    print(f"\nPhotographs it did not train on, x{SCALE}, PSNR-Y in dB / SSIM-Y:\n")
+    print(table(rows))
+    print(f"\nLook at {picture.relative_to(ROOT)} ({time.perf_counter() - start:.0f} s in all).")
+    return 0
+
+
+def isr_jax(*arguments: object) -> None:
+    """Prints and runs one command of the package; ends the demo if it fails."""
+    words = [str(argument) for argument in arguments]
+    print("\n$ isr-jax", shlex.join(words), flush=True)
+    code = subprocess.run([sys.executable, "-m", "isr_jax", *words], cwd=ROOT).returncode
+    if code:
+        sys.exit(code)
+
+
+def copy_photos(sources: dict[str, str], folder: Path) -> list[str]:
+    """Copies photographs out of installed packages, as PNG, sides cut to multiples of 12; returns their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for package, paths in sources.items():
+        root = package_folder(package)
+        for path in paths.split():
+            photo = Image.open(root / path).convert("RGB")
+            photo = photo.crop((0, 0, photo.width // 12 * 12, photo.height // 12 * 12))
+            photo.save(folder / f"{Path(path).stem}.png")
+            names.append(Path(path).stem)
+    return sorted(names)
+
+
+def package_folder(package: str) -> Path:
+    """Returns the folder of an installed package, without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        sys.exit(f"{package} is not installed; run: pip install 'isr_jax[demo]'")
+    return Path(spec.origin).parent
+
+
+def table(rows: dict[str, dict]) -> str:
+    """Formats the evaluations: a line for each picture and one for the mean; PSNR and SSIM of both, and the gain."""
+    lines = [f"  {'':12}{'bicubic':>16}{'isr_jax':>16}{'gain':>9}"]
+    of_images = zip(rows["bicubic"]["images"], rows["isr_jax"]["images"], strict=True)
+    named = [(Path(a["name"]).stem, a, b) for a, b in of_images]
+    for name, a, b in [*named, ("mean", rows["bicubic"], rows["isr_jax"])]:
+        cells = "".join(f"{row['psnr_y']:9.2f} /{row['ssim_y']:.4f}".replace("/0", "/ 0") for row in (a, b))
+        lines.append(f"  {name:12}{cells}{b['psnr_y'] - a['psnr_y']:+9.2f}")
+    return "\n".join(lines)
+
+
+def side_by_side(panels: dict[str, np.ndarray]) -> Image.Image:
+    """Draws the same details of several pictures, enlarged, one column a picture and its label above."""
+    side, gap, head = DETAIL_SIZE * ZOOM, 6, 30
+    canvas = Image.new("RGB", (gap + len(panels) * (side + gap), head + len(DETAILS) * (side + gap)), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(18)
+    for column, (label, pixels) in enumerate(panels.items()):
+        x = gap + column * (side + gap)
+        draw.text((x + side / 2, head / 2), label, fill="black", font=font, anchor="mm")
+        for row, (left, top) in enumerate(DETAILS):
+            detail = Image.fromarray(pixels[top : top + DETAIL_SIZE, left : left + DETAIL_SIZE])
+            canvas.paste(detail.resize((side, side), Image.Resampling.NEAREST), (x, head + row * (side + gap)))
+    return canvas
+
+
+if __name__ == "__main__":
+    sys.exit(main())
