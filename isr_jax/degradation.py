@@ -17,8 +17,8 @@ from jaxtyping import Array, Float
 from isr_jax.config import DataTerm
 from isr_jax.resize import resize_matrix
 
-Images = Float[Array, "batch height width channels"]
-Kernel = Float[Array, "rows cols *channels"]
+Images = Float[Array, "batch _ _ channels"]
+Kernel = Float[Array | np.ndarray, "rows cols *channels"]
 
 
 class ObservationModel(NamedTuple):

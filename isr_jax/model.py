@@ -42,7 +42,7 @@ class Observation(NamedTuple):
     """Noise level sigma per image, on the 0..255 scale."""
     step_size: Float[Array, ""]
     """1 / ||H^T H||, or the released code's 1."""
-    kernel: Float[Array, "rows cols *channels"] | None
+    kernel: Float[Array | np.ndarray, "rows cols *channels"] | None
     """Blur kernel, if the data term has one."""
 
 
@@ -87,7 +87,7 @@ class ISRResCNet(nnx.Module):
         self,
         lr: Float[Array, "batch height width channels"],
         *,
-        kernel: Float[Array, "rows cols *channels"] | None = None,
+        kernel: Float[Array | np.ndarray, "rows cols *channels"] | None = None,
         noise_std: Float[Array, " batch"] | None = None,
         num_stages: int | None = None,
         all_stages: bool = False,
@@ -113,7 +113,7 @@ class ISRResCNet(nnx.Module):
         self,
         lr: Float[Array, "batch height width channels"],
         *,
-        kernel: Float[Array, "rows cols *channels"] | None = None,
+        kernel: Float[Array | np.ndarray, "rows cols *channels"] | None = None,
         noise_std: Float[Array, " batch"] | None = None,
     ) -> tuple[Observation, SolverState]:
         """Computes what is constant over the stages, and the state before the first. Arguments as for `__call__`."""

@@ -1,7 +1,6 @@
 import io
 import pickle
 import random
-import struct
 import time
 import zipfile
 from collections import OrderedDict

@@ -1,0 +1,186 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from flax import nnx
+from test_degradation import gaussian
+from test_erd import LR, named, randomised
+
+from isr_jax.config import ConfigError, ERDConfig, ModelConfig
+from isr_jax.model import ISRResCNet
+from isr_jax.noise import DB7_HIGH_PASS
+
+SMALL = ERDConfig(features=6, num_blocks=2, feedback_steps=2)
+
+
+def pictures(shape=(2, 10, 12, 3), seed=0):
+    return jnp.asarray(np.random.default_rng(seed).uniform(0, 255, shape), jnp.float32)
+
+
+def build(seed=0, **options):
+    config = ModelConfig(**({"scale": 2, "num_stages": 3, "erd": SMALL} | options))
+    return randomised(ISRResCNet(config, rngs=nnx.Rngs(seed)), seed)
+
+
+@jax.jit
+def run(model, lr):
+    return model(lr, all_stages=True)
+
+
+@pytest.mark.parametrize("mode", ["released_bicubic", "released_bilinear", "released_kernel", "released_decimation"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_iterate_as_defined(mode, channels):
+    """The whole solver against the independent one in `reference.py`, in float64."""
+    model = build(data_term=mode, channels=channels)
+    lr = pictures((2, 10, 12, channels))
+    kernel = gaussian(5, 1.2, channels) if mode == "released_kernel" else None
+    iterates = jax.jit(lambda model, lr: model(lr, kernel=kernel, all_stages=True))(model, lr)
+    for i in range(2):
+        y = np.asarray(lr[i])
+        expected = reference.solve(
+            named(model, ""),
+            y,
+            mode=mode,
+            s=2,
+            num_stages=3,
+            sigma=reference.noise_std(y, DB7_HIGH_PASS),
+            kernel=kernel,
+            feedback_steps=2,
+            num_blocks=2,
+        )
+        np.testing.assert_allclose(iterates[:, i], expected, atol=0.02)
+
+
+def test_the_released_network_has_its_number_of_parameters():
+    abstract = nnx.eval_shape(lambda: ISRResCNet(ModelConfig(), rngs=nnx.Rngs(0)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(abstract)) == 388_823
+
+
+def test_initial_radii_and_momenta():
+    model = ISRResCNet(ModelConfig(erd=SMALL), rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(model.log_radius[...], np.linspace(np.log(2), np.log(1), 10), atol=1e-6)
+    k = np.arange(1, 10)
+    np.testing.assert_allclose(model.log_momentum[1:], np.log(k / (k + 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{}, {"data_term": "matlab_bicubic", "learned_step": True, "erd": LR}])
+def test_a_stack_of_copies_is_the_shared_network_bit_for_bit(options):
+    shared, stacked = build(**options), build(per_stage=True, **options)
+    stacked.erd = jax.tree.map(lambda p: jnp.stack([p] * 3), shared.erd)
+    stacked.log_radius[...], stacked.log_momentum[...] = shared.log_radius[...], shared.log_momentum[...]
+    if shared.config.learned_step:
+        stacked.step[...] = shared.step[...]
+    np.testing.assert_array_equal(run(stacked, pictures()), run(shared, pictures()))
+
+
+@pytest.mark.parametrize("per_stage", [False, True])
+def test_fewer_stages_are_the_first_of_many(per_stage):
+    model = build(per_stage=per_stage)
+    iterates = run(model, pictures())
+    assert iterates.shape == (3, 2, 20, 24, 3)
+    two = jax.jit(lambda model, lr: model(lr, num_stages=2))(model, pictures())
+    np.testing.assert_allclose(two, iterates[1], atol=1e-3)
+    with pytest.raises(ValueError, match="has 3"):
+        model(pictures(), num_stages=4)
+
+
+@pytest.mark.parametrize("options", [{}, {"data_term": "matlab_bicubic", "projection": False, "erd": LR}])
+def test_stages_may_run_in_windows(options):
+    model = build(**options)
+
+    @jax.jit
+    def windows(model, lr):
+        observation, state = model.prepare(lr)
+        state, first = model.iterate(observation, state, 0, 1)
+        _, rest = model.iterate(observation, state, 1, 3)
+        return jnp.concatenate([first, rest])
+
+    np.testing.assert_allclose(windows(model, pictures()), run(model, pictures()), atol=2e-3)
+
+
+def test_images_of_a_batch_do_not_see_each_other():
+    model = build()
+    together = run(model, pictures())
+    for i in range(2):
+        np.testing.assert_allclose(run(model, pictures()[i : i + 1])[:, 0], together[:, i], atol=1e-2)
+
+
+def test_remat_changes_no_number():
+    def loss(model, lr):
+        return jnp.mean(jnp.abs(model(lr) - 100))
+
+    plain, remat = build(), build(remat=True)
+    np.testing.assert_array_equal(run(plain, pictures()), run(remat, pictures()))
+    a, b = jax.jit(jax.grad(loss))(plain, pictures()), jax.jit(jax.grad(loss))(remat, pictures())
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * float(jnp.max(jnp.abs(x)) + 1e-6))
+
+
+@pytest.mark.parametrize("data_term", ["matlab_bicubic", "released_bicubic"])
+def test_the_derivative_agrees_with_a_difference(data_term):
+    # A stronger start than the random network's: inside the ball, away from the kinks of clip and |x|.
+    model = build(data_term=data_term, clip=False)
+    lr = pictures((1, 8, 8, 3)) / 2 + 60
+
+    @jax.jit
+    def loss(gain, model):
+        model = nnx.clone(model)
+        model.erd.decoder.gain[...] = model.erd.decoder.gain[...] * gain
+        model.log_radius[...] = model.log_radius[...] * gain
+        return jnp.mean((model(lr) / 255) ** 2)
+
+    numeric = (loss(1.005, model) - loss(0.995, model)) / 0.01
+    assert float(jax.grad(loss)(1.0, model)) == pytest.approx(float(numeric), rel=0.03, abs=1e-6)
+
+
+def test_a_given_noise_level_replaces_the_estimate():
+    model = build()
+    zero = model(pictures(), noise_std=jnp.zeros(2))
+    without = build(extrapolation=True)
+    without.erd.decoder.gain[...] = jnp.zeros_like(without.erd.decoder.gain[...])
+    without.erd.decoder.bias[...] = jnp.zeros(3)
+    np.testing.assert_allclose(zero, without(pictures()), atol=1e-3)  # a ball of radius 0 removes nothing
+    assert float(jnp.max(jnp.abs(model(pictures(), noise_std=jnp.full(2, 20.0)) - zero))) > 1
+
+
+def test_the_data_term_alone_makes_the_picture_consistent():
+    """With a network that removes nothing, the stages minimise ||H x - y||: Landweber with momentum."""
+    model = build(data_term="matlab_bicubic", projection=False, num_stages=10, erd=dataclasses.replace(LR))
+    model.erd = jax.tree.map(jnp.zeros_like, model.erd)
+    lr = pictures((1, 12, 12, 3))
+    iterates = run(model, lr)
+    residuals = [float(jnp.linalg.norm(model._observation_model(lr.shape, None).apply(x) - lr)) for x in iterates]
+    assert residuals[-1] < 0.5 * residuals[0]
+
+
+def test_half_the_options_of_the_small_network():
+    model = build(data_term="matlab_bicubic", projection=False, extrapolation=False, clip=False, erd=LR, per_stage=True)
+    assert run(model, pictures()).shape == (3, 2, 20, 24, 3)
+    grads = jax.jit(jax.grad(lambda model, lr: jnp.mean((model(lr) - 128) ** 2)))(model, pictures())
+    flat = named(grads, "")
+    unused = {"log_radius"}
+    assert {name for name, g in flat.items() if not np.abs(g).max() > 0} == unused
+
+
+def test_flips_and_transposes_commute_with_the_data_term():
+    """MATLAB's bicubic treats all eight orientations alike; what the self-ensemble averages is the network alone."""
+    model = build(data_term="matlab_bicubic", projection=False, num_stages=2, erd=LR)
+    model.erd = jax.tree.map(jnp.zeros_like, model.erd)
+    lr = pictures((1, 9, 12, 3))
+    x = model(lr)
+    np.testing.assert_allclose(model(lr[:, ::-1]), x[:, ::-1], atol=1e-3)
+    np.testing.assert_allclose(model(lr.transpose(0, 2, 1, 3)), x.transpose(0, 2, 1, 3), atol=1e-3)
+
+
+def test_wrong_shapes_and_configurations_are_refused():
+    with pytest.raises(ValueError, match="wants"):
+        build()(pictures((1, 8, 8, 1)))
+    with pytest.raises(ConfigError, match="positive"):
+        ModelConfig(radius_range=(2.0, 0.0))
+    with pytest.raises(ConfigError, match="channels"):
+        ModelConfig(channels=2)
+    with pytest.raises(ConfigError, match="needs a data term"):
+        ModelConfig(data_term="none", erd=LR)

@@ -1,0 +1,82 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from flax import nnx
+from test_model import build, pictures, run
+
+from isr_jax.config import ConfigError, ERDConfig, ModelConfig, UserError
+from isr_jax.model_io import find_model, load_model, parameters_to_dict, read_metadata, save_model
+
+
+def test_there_and_back_is_the_same_model(tmp_path):
+    model = build(per_stage=True, learned_step=True)
+    save_model(tmp_path / "run" / "model.safetensors", model, {"steps": 7, "data": {"name": "photos"}})
+    for name in (tmp_path / "run" / "model.safetensors", tmp_path / "run"):
+        loaded = load_model(name)
+        assert loaded.config == model.config
+        for a, b in zip(jax.tree.leaves(model), jax.tree.leaves(loaded), strict=True):
+            np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(run(loaded, pictures()), run(model, pictures()))
+    assert read_metadata(tmp_path / "run" / "model.safetensors")["data"] == {"name": "photos"}
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["model.safetensors"]
+
+
+def test_a_failed_write_keeps_the_file_that_was_there(tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(path, build())
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        save_model(path, build(), {"not JSON": object()})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_half_precision_files_become_float32(tmp_path):
+    model = build()
+    halves = {name: value.astype(np.float16) for name, value in parameters_to_dict(model).items()}
+    save_model(tmp_path / "m.safetensors", model)
+    metadata = {"format": "isr_jax", "config": json.dumps(read_metadata(tmp_path / "m.safetensors")["config"])}
+    safetensors.numpy.save_file(halves, tmp_path / "half.safetensors", metadata)
+    loaded = load_model(tmp_path / "half.safetensors")
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype("float32")}
+    for name, value in parameters_to_dict(loaded).items():
+        np.testing.assert_array_equal(value, halves[name])
+
+
+def test_what_is_no_model_is_named_with_its_remedy(tmp_path):
+    with pytest.raises(ConfigError, match="no model nowhere"):
+        find_model("nowhere")
+    with pytest.raises(ConfigError, match="holds no model"):
+        find_model(tmp_path)
+    (tmp_path / "torn").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    with pytest.raises(UserError, match="not a model file"):
+        load_model(tmp_path / "torn")
+    safetensors.numpy.save_file({"a": np.ones(3)}, tmp_path / "foreign")
+    with pytest.raises(UserError, match="convert it first"):
+        load_model(tmp_path / "foreign")
+
+
+def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path):
+    model = build()
+    wrong = parameters_to_dict(model) | {"extra": np.ones(1, np.float32), "log_radius": np.ones(4, np.float32)}
+    del wrong["erd.encoder.bias"]
+    save_model(tmp_path / "m", model)
+    metadata = {"format": "isr_jax", "config": json.dumps(read_metadata(tmp_path / "m")["config"])}
+    safetensors.numpy.save_file(wrong, tmp_path / "wrong", metadata)
+    with pytest.raises(UserError, match=r"encoder.bias is missing; extra is unknown; log_radius has shape \(4,\)"):
+        load_model(tmp_path / "wrong")
+    metadata["config"] = '{"colour": 3}'
+    safetensors.numpy.save_file(wrong, tmp_path / "unknown", metadata)
+    with pytest.raises(UserError, match="unknown field colour"):
+        load_model(tmp_path / "unknown")
+
+
+def test_no_shipped_name_hides_a_parameter():
+    names = set(parameters_to_dict(build()))
+    assert {"log_radius", "log_momentum", "erd.encoder.gain", "erd.blocks.1.conv2.kernel"} <= names
+    abstract = nnx.eval_shape(lambda: build())
+    assert len(names) == len(jax.tree.leaves(abstract))
+    assert ModelConfig(erd=ERDConfig()) == ModelConfig()
