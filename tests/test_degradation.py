@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -70,7 +72,7 @@ def test_the_step_makes_the_data_term_fall(mode, scale):
     for _ in range(10):
         values.append(float(jnp.sum((h.apply(x) - y) ** 2)))
         x = x - step * h.gradient(x, y)
-    assert all(b <= a for a, b in zip(values, values[1:], strict=False))
+    assert all(b <= a for a, b in itertools.pairwise(values))
 
 
 @pytest.mark.parametrize("mode", RIGHT)
