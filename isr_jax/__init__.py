@@ -1,1 +1,21 @@
-"""isr_jax: unrolled single-image super-resolution in JAX."""
+"""isr_jax: unrolled single-image super-resolution in JAX.
+
+model = isr_jax.load("run_or_file")
+sr = model.upscale(image)           # NumPy uint8, uint16, or floating point on 0..255
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from isr_jax.infer import load as load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports JAX only when a model is asked for, so that --help answers at once."""
+    if name == "load":
+        from isr_jax.infer import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -23,6 +23,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
+from isr_jax.resize import imresize
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is read unless told otherwise: a small file can hold a picture that fills the memory."""
@@ -56,6 +57,11 @@ class Picture:
     """Pixels per inch, horizontally and vertically."""
     format: str = "PNG"
     """The file format it was read from."""
+
+    def scaled_size(self, scale: float | int) -> tuple[int, int]:
+        """Returns the height and width enlarged by any factor, at least one pixel each."""
+        height, width = self.pixels.shape[:2]
+        return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def read_image(source: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -183,6 +189,22 @@ def list_images(folder: str | os.PathLike, *, recursive: bool = False) -> list[P
         if path.suffix.lower() in suffixes
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and path.is_file()
+    )
+
+
+def scaled_picture(picture: Picture, pixels: UInt[np.ndarray, "new_height new_width channels"]) -> Picture:
+    """Returns the enlarged pixels of a picture with the rest of it: transparency (bicubic), profile, resolution."""
+    height, width = pixels.shape[:2]
+    resolution = picture.resolution
+    if resolution is not None:
+        old_height, old_width = picture.pixels.shape[:2]
+        resolution = resolution[0] * width / old_width, resolution[1] * height / old_height
+    return Picture(
+        pixels=pixels,
+        alpha=None if picture.alpha is None else imresize(picture.alpha, size=(height, width)),
+        icc_profile=picture.icc_profile,
+        resolution=resolution,
+        format=picture.format,
     )
 
 

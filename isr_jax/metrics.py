@@ -102,7 +102,10 @@ def _window_mean(x: np.ndarray) -> np.ndarray:
     window = np.exp(-(offsets**2) / (2 * 1.5**2))
     window /= window.sum()
     for axis in (0, 1):
-        size = x.shape[axis] - 10
-        shifted = (np.take(x, range(start, start + size), axis=axis) for start in range(11))
-        x = sum(weight * part for weight, part in zip(window, shifted, strict=True))  # type: ignore[assignment]
+        rows = np.moveaxis(x, axis, 0)
+        size = len(rows) - 10
+        total = window[0] * rows[:size]
+        for start in range(1, 11):
+            total += window[start] * rows[start : start + size]
+        x = np.moveaxis(total, 0, axis)
     return x

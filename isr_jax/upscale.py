@@ -1,0 +1,245 @@
+"""The command ``isr-jax upscale``: super-resolves pictures, folders of them, and what comes through a pipe."""
+
+import glob
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from isr_jax.__main__ import run
+from isr_jax.command_line import parse_arguments
+from isr_jax.config import ConfigError, UserError
+from isr_jax.files import replace_file
+from isr_jax.images import (
+    FORMATS,
+    MAX_PIXELS,
+    Picture,
+    encode_image,
+    fill_transparent,
+    format_of,
+    list_images,
+    read_image,
+    scaled_picture,
+    write_image,
+)
+from isr_jax.resize import imresize
+
+BICUBIC = "bicubic"
+PIPE = "-"
+
+Enlarge = Callable[[Picture], tuple[Picture, np.ndarray]]
+"""Returns the enlarged picture, and its pixels before rounding: float32 on 0..255."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleConfig:
+    """The arguments of the command."""
+
+    inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="INPUT...")]
+    """Pictures, folders (with all below them), patterns such as "photos/*.png", or - for standard input."""
+    output: str
+    """A file, or a folder for several pictures; .npy keeps float32 on 0..255; - is standard output (PNG)."""
+    model: str
+    """Shipped name, model file or run folder; "bicubic" is the baseline."""
+    scale: float | None = None
+    """Enlarge by less than the model does, by downsampling after; bicubic needs it."""
+    ensemble: bool = False
+    """Average over the eight flips and rotations of each picture: a little better, eight times slower."""
+    num_stages: int | None = None
+    """Stop the solver after so many stages: faster."""
+    kernel: Path | None = None
+    """Blur kernel (.npy, k x k or k x k x channels) for models whose data term needs one."""
+    noise_std: float | None = None
+    """Noise level of the pictures on the 0..255 scale; estimated from each by default."""
+    format: str | None = None
+    """Suffix of the files in an output folder, such as png; that of the input by default (of a GIF: png)."""
+    quality: int = 95
+    """Of JPEG and WebP, 1 to 100; 100 makes WebP lossless."""
+    max_pixels: int = MAX_PIXELS
+    """Refuse larger inputs: a small file can hold a picture that fills the memory."""
+    skip_existing: bool = False
+    """Leave alone what exists already in the output folder: resumes an interrupted run."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Super-resolves as the command line says."""
+    config = parse_arguments(
+        UpscaleConfig, argv, prog="isr-jax upscale", description="Super-resolves pictures and folders of them."
+    )
+    if not 1 <= config.quality <= 100:
+        raise ConfigError(f"--quality {config.quality}: choose 1 to 100")
+    if config.scale is not None and not 0 < config.scale < 1000:
+        raise ConfigError(f"--scale {config.scale}: choose a positive factor")
+    if config.format is not None and f".{config.format.lstrip('.').lower()}" not in {*FORMATS, ".npy"}:
+        raise ConfigError(f"--format {config.format}: choose one of {', '.join(s[1:] for s in FORMATS)}, npy")
+    jobs = plan(config)
+    todo = [(source, target) for source, target in jobs if not (config.skip_existing and Path(target).exists())]
+    if not todo:
+        print(f"nothing to do: all {len(jobs)} exist", file=sys.stderr)
+        return
+    enlarge = make_enlarger(config)
+    failed: list[str] = []
+    for number, (source, target) in enumerate(todo, 1):
+        start = time.perf_counter()
+        try:
+            size = upscale_file(source, target, enlarge, config)
+        except (UserError, OSError) as error:
+            if len(todo) == 1:
+                raise
+            failed.append(_one_line(source, error))
+            message = "failed"
+        else:
+            message = f"-> {target}, {size}, {time.perf_counter() - start:.1f} s"
+        _show_progress(number, len(todo), f"{source} {message}")
+    for line in failed:
+        print(f"isr-jax: {line}", file=sys.stderr)
+    if failed:
+        raise UserError(f"{len(failed)} of {len(todo)} pictures failed; the others are done")
+
+
+def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
+    """Returns the pairs of input and output that the command line stands for; reads no picture.
+
+    Raises:
+      ConfigError: If an input does not exist, outputs coincide with each other or with inputs, or cannot be written.
+    """
+    sources: list[tuple[str, Path]] = []  # and where below an output folder the result goes
+    to_folder = len(config.inputs) > 1
+    for given in config.inputs:
+        path = Path(given)
+        if given == PIPE:
+            sources.append((PIPE, Path("stdin.png")))
+        elif path.is_dir():
+            to_folder = True
+            inside = [p for p in list_images(path, recursive=True) if not p.is_relative_to(config.output)]
+            if not inside:
+                raise ConfigError(f"{given} has no pictures ({', '.join(FORMATS)})")
+            sources += [(str(p), p.relative_to(path)) for p in inside]
+        elif path.exists() or not glob.has_magic(given):
+            sources.append((given, Path(path.name)))  # a missing file is named when its turn comes
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
+            files = [match for match in matches if match.is_file()]
+            if not files:
+                raise ConfigError(f"{given} matches no file")
+            to_folder = True
+            sources += [(str(file), Path(file.name)) for file in files]
+    output = Path(config.output)
+    if config.output == PIPE:
+        if to_folder:
+            raise ConfigError("--output - takes one picture: name a folder for several")
+        return [(sources[0][0], PIPE)]
+    if not to_folder and not output.is_dir() and output.suffix:
+        if output.suffix.lower() != ".npy":
+            format_of(output)
+        targets = [output]
+    else:
+        if output.exists() and not output.is_dir():
+            raise ConfigError(f"--output {output} is a file; several pictures need a folder")
+        targets = [output / place.with_suffix(_target_suffix(place, config)) for _, place in sources]
+    seen: dict[Path, str] = {}
+    for (source, _), target in zip(sources, targets, strict=True):
+        if target in seen:
+            raise ConfigError(f"{seen[target]} and {source} would both become {target}: upscale them apart")
+        seen[target] = source
+        if source != PIPE and target.exists() and Path(source).exists() and target.samefile(source):
+            raise ConfigError(f"--output would overwrite {source}: name another place")
+    return [(source, str(target)) for (source, _), target in zip(sources, targets, strict=True)]
+
+
+def make_enlarger(config: UpscaleConfig) -> Enlarge:
+    """Returns what enlarges a picture: a model, or bicubic interpolation (which needs no JAX).
+
+    Raises:
+      ConfigError: If there is no such model, or an option does not fit it.
+    """
+    if config.model == BICUBIC:
+        if config.scale is None:
+            raise ConfigError("bicubic enlargement has no scale of its own: give --scale")
+        scale = config.scale
+        return lambda picture: enlarge_bicubic(picture, scale)
+    from isr_jax import infer
+
+    infer.use_compilation_cache()
+    model = infer.load(
+        config.model,
+        ensemble=config.ensemble,
+        num_stages=config.num_stages,
+        kernel=None if config.kernel is None else infer.read_kernel(config.kernel),
+        noise_std=config.noise_std,
+    )
+    if config.scale is not None and config.scale > model.scale:
+        raise ConfigError(
+            f"--scale {config.scale:g}: {config.model} is made for x{model.scale}, at most that is possible"
+        )
+    return lambda picture: model.upscale_picture(picture, config.scale)
+
+
+def enlarge_bicubic(picture: Picture, scale: float | int) -> tuple[Picture, np.ndarray]:
+    """Enlarges by MATLAB's bicubic imresize; the baseline, of the same kind as a model."""
+    pixels = picture.pixels
+    if picture.alpha is not None:
+        pixels = fill_transparent(pixels, picture.alpha)
+    size = picture.scaled_size(scale)
+    exact = imresize(pixels.astype(np.float32) / (257 if pixels.dtype == np.uint16 else 1), size=size)
+    return scaled_picture(picture, imresize(pixels, size=size)), exact
+
+
+def upscale_file(source: str, target: str, enlarge: Enlarge, config: UpscaleConfig) -> str:
+    """Super-resolves one picture from a file to a file ("-": the pipes). Returns the sizes, for the progress."""
+    picture = read_image(sys.stdin.buffer.read() if source == PIPE else source, max_pixels=config.max_pixels)
+    if target not in (PIPE,) and not target.lower().endswith(".npy") and picture.alpha is not None:
+        encode_image(_corner(picture), format_of(target))  # says at once if the format cannot hold transparency
+    result, exact = enlarge(picture)
+    if target == PIPE:
+        sys.stdout.buffer.write(encode_image(result, "PNG"))
+        sys.stdout.buffer.flush()
+    elif target.lower().endswith(".npy"):
+        replace_file(Path(target), lambda path: _save_array(path, exact))
+    else:
+        write_image(target, result, quality=config.quality)
+    height, width = picture.pixels.shape[:2]
+    return f"{width}x{height} -> {result.pixels.shape[1]}x{result.pixels.shape[0]}"
+
+
+def _corner(picture: Picture) -> Picture:
+    alpha = None if picture.alpha is None else picture.alpha[:1, :1]
+    return Picture(pixels=picture.pixels[:1, :1], alpha=alpha)
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:  # numpy.save would append a suffix to a bare name
+        np.save(file, array.astype(np.float32))
+
+
+def _target_suffix(place: Path, config: UpscaleConfig) -> str:
+    if config.format is not None:
+        return f".{config.format.lstrip('.').lower()}"
+    return place.suffix if place.suffix.lower() in FORMATS else ".png"
+
+
+def _one_line(source: str, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or source}: {error.strerror or error}"
+    text = " ".join(str(error).split())
+    return text if source in text else f"{source}: {text}"
+
+
+def _show_progress(number: int, total: int, message: str) -> None:
+    """Shows how far we are: one line that is rewritten on a terminal, one line a picture elsewhere."""
+    width = 20
+    done = width * number // total
+    bar = f"[{'#' * done}{'.' * (width - done)}] {number}/{total} {message}"
+    if sys.stderr.isatty():
+        print(f"\r\033[K{bar}", end="\n" if number == total else "", file=sys.stderr, flush=True)
+    else:
+        print(bar, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,299 @@
+"""isr_jax.evaluate: the protocol against its definition, the known figures, and every way the input can be wrong."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from skimage.metrics import peak_signal_noise_ratio
+
+from isr_jax import evaluate
+from isr_jax.__main__ import exit_code
+from isr_jax.config import ERDConfig, ModelConfig
+from isr_jax.images import Picture, read_image, write_image
+from isr_jax.infer import Upscaler, round_to
+from isr_jax.metrics import psnr, rgb_to_luma
+from isr_jax.model import ISRResCNet
+from isr_jax.model_io import save_model
+from isr_jax.resize import crop_to_multiple, imresize
+
+
+@pytest.fixture(scope="module", autouse=True)
+def program_cache(tmp_path_factory):
+    """Keeps the programs compiled here out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def smooth(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(0, 255, (height // 4 + 2, width // 4 + 2, channels))
+    return np.clip(imresize(coarse, size=(height, width)) + rng.normal(0, 5, (height, width, channels)), 0, 255).astype(
+        np.uint8
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Five pictures of two shapes, one of them grey, sizes that the scale does not divide; LR for x3 only."""
+    folder = tmp_path_factory.mktemp("data") / "Little"
+    for index, (height, width, channels) in enumerate(
+        [(45, 37, 3), (45, 37, 1), (30, 50, 3), (45, 37, 3), (30, 50, 3)]
+    ):
+        pixels = smooth(height, width, channels, index)
+        write_image(folder / "HR" / f"{'edcba'[index]}.png", pixels)
+        write_image(folder / "LRx3" / f"{'edcba'[index]}.png", imresize(crop_to_multiple(pixels, 3), 1 / 3))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two model files and the models in them."""
+    folder = tmp_path_factory.mktemp("models")
+    result = {}
+    for seed in range(2):
+        erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
+        model = ISRResCNet(ModelConfig(scale=2, num_stages=2, data_term="none", erd=erd), rngs=nnx.Rngs(seed))
+        path = folder / f"model{seed}.safetensors"
+        save_model(path, model)
+        result[str(path)] = model
+    return result
+
+
+def run_json(tmp_path, *argv) -> dict:
+    path = tmp_path / "out" / "result.json"
+    assert exit_code(evaluate.main, [*map(str, argv), "--json", str(path)]) == 0
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("dataset", ["Set5", "Set14"])
+def test_bicubic_has_the_known_figures(shared, tmp_path, scale, dataset):
+    quoted = {
+        ("Set5", 2): (33.67, 0.9299),
+        ("Set5", 3): (30.40, 0.8682),
+        ("Set5", 4): (28.43, 0.8104),
+        ("Set14", 2): (30.32, 0.8688),
+        ("Set14", 3): (27.63, 0.7742),
+        ("Set14", 4): (26.09, 0.7027),
+    }
+    argv = ["--model", "bicubic", "--data", shared / "data" / dataset, "--scale", scale]
+    [row] = run_json(tmp_path, *argv)["rows"]
+    assert row["psnr_y"] == pytest.approx(quoted[dataset, scale][0], abs=0.01)
+    assert row["ssim_y"] == pytest.approx(quoted[dataset, scale][1], abs=0.002)
+    assert row["sentinel_ok"] is True
+    assert row["lr_source"] == "files"
+    assert len(row["images"]) == {"Set5": 5, "Set14": 14}[dataset]
+
+
+def test_protocol_is_its_definition(data, tmp_path):
+    [row] = run_json(tmp_path, "--model", "bicubic", "--data", data, "--scale", 2)["rows"]
+    assert (row["model"], row["dataset"], row["scale"], row["ensemble"]) == ("bicubic", "Little", 2, False)
+    assert (row["lr_source"], row["border"]) == ("imresize", 2)
+    assert [image["name"] for image in row["images"]] == list("abcde")
+    for image in row["images"]:
+        hr = read_image(data / "HR" / f"{image['name']}.png").pixels
+        hr = hr[: hr.shape[0] // 2 * 2, : hr.shape[1] // 2 * 2]
+        sr = imresize(imresize(hr, 0.5), 2)
+        luma, truth = (rgb_to_luma(x)[2:-2, 2:-2] for x in (sr, hr))
+        assert image["psnr_y"] == pytest.approx(peak_signal_noise_ratio(truth, luma, data_range=255))
+        assert image["psnr_rgb"] == pytest.approx(psnr(sr[2:-2, 2:-2], hr[2:-2, 2:-2]))
+    for metric in ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb"):
+        assert row[metric] == pytest.approx(np.mean([image[metric] for image in row["images"]]))
+
+
+def test_lr_files_are_used_as_they_are(data, tmp_path):
+    [files] = run_json(tmp_path, "--model", "bicubic", "--data", data, "--scale", 3)["rows"]
+    assert files["lr_source"] == "files"
+    assert files["psnr_y"] > 20
+    copy = tmp_path / "Little"
+    for path in (data / "HR").iterdir():
+        write_image(copy / "HR" / path.name, read_image(path))
+    [made] = run_json(tmp_path, "--model", "bicubic", "--data", copy, "--scale", 3)["rows"]
+    assert made["lr_source"] == "imresize"
+    assert made["psnr_y"] == files["psnr_y"]
+    assert made["data_sha256"] == files["data_sha256"]
+    write_image(copy / "LRx3" / "a.png", np.zeros((10, 16, 3), np.uint8))
+    for name in "bcde":
+        write_image(copy / "LRx3" / f"{name}.png", read_image(data / "LRx3" / f"{name}.png"))
+    [dark] = run_json(tmp_path, "--model", "bicubic", "--data", copy, "--scale", 3)["rows"]
+    assert dark["psnr_y"] < files["psnr_y"]
+    assert dark["data_sha256"] != files["data_sha256"]
+
+
+def test_models_side_by_side(data, models, tmp_path, capfd):
+    names = [*models, "bicubic"]
+    outputs = ["--csv", tmp_path / "t.csv", "--markdown", tmp_path / "t.md", "--plot", tmp_path / "t.svg"]
+    argv = ["--data", data, "--per-stage", *outputs, "--save-dir", tmp_path / "saved", "--model", *names]
+    rows = run_json(tmp_path, *argv)["rows"]
+    assert [row["model"] for row in rows] == names
+    for row, (name, model) in zip(rows, models.items(), strict=False):
+        for image in row["images"]:
+            hr = crop_to_multiple(read_image(data / "HR" / f"{image['name']}.png").pixels, 2)
+            sr = Upscaler(model).upscale(imresize(hr, 0.5))
+            saved = (
+                tmp_path / "saved" / name.rpartition("/")[2].split(".")[0] / "Little" / "x2" / f"{image['name']}.png"
+            )
+            assert (saved.exists(), image["name"]) == (True, image["name"])
+            np.testing.assert_allclose(read_image(saved).pixels.astype(int), sr, atol=1)
+            luma, truth = (rgb_to_luma(x)[2:-2, 2:-2] for x in (sr, hr))
+            assert image["psnr_y"] == pytest.approx(psnr(luma, truth), abs=1e-3)
+            assert image["stages_psnr_y"][-1] == image["psnr_y"]
+        assert len(row["stages_psnr_y"]) == row["num_stages"] == 2
+        assert row["stages_psnr_y"][1] == pytest.approx(row["psnr_y"])
+        assert row["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(model))
+        assert row["compilations"] + row["cache_hits"] == 2  # as many as there are shapes
+        assert row["peak_bytes"] > 0
+        assert row["seconds"] > 0
+    said = capfd.readouterr()
+    assert said.out.count("| Little ") == 3
+    assert said.out.index("bicubic") < said.out.index("model0")
+    assert "stage" in said.out
+    assert (tmp_path / "t.md").read_text().strip() == said.out.strip()
+    with (tmp_path / "t.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [line["image"] for line in lines[:6]] == [*"abcde", "mean"]
+    assert float(lines[5]["psnr_y"]) == rows[0]["psnr_y"]
+    assert lines[0]["data_sha256"] == rows[0]["data_sha256"]
+    assert "</svg>" in (tmp_path / "t.svg").read_text()
+
+
+def test_batch_size_and_stages_and_ensemble(data, models, tmp_path):
+    name = next(iter(models))
+    [whole] = run_json(tmp_path, "--model", name, "--data", data)["rows"]
+    [single] = run_json(tmp_path, "--model", name, "--data", data, "--batch-size", 1)["rows"]
+    for one, other in zip(whole["images"], single["images"], strict=True):
+        assert one["name"] == other["name"]
+        assert one["psnr_y"] == pytest.approx(other["psnr_y"], abs=1e-3)
+    [early] = run_json(tmp_path, "--model", name, "--data", data, "--num-stages", 1)["rows"]
+    assert early["num_stages"] == 1
+    [both] = run_json(tmp_path, "--model", name, "--data", data, "--per-stage")["rows"]
+    assert both["stages_psnr_y"][0] == pytest.approx(early["psnr_y"], abs=1e-3)
+    [plus] = run_json(tmp_path, "--model", name, "--data", data, "--ensemble")["rows"]
+    assert plus["ensemble"] is True
+    assert plus["macs_per_pixel"] == 8 * whole["macs_per_pixel"]
+    upscaler = Upscaler(models[name], ensemble=True)
+    hr = crop_to_multiple(read_image(data / "HR" / "a.png").pixels, 2)
+    sr = round_to(upscaler.upscale_batch(imresize(hr, 0.5).astype(np.float32)[None])[0], np.uint8)
+    luma, truth = (rgb_to_luma(x)[2:-2, 2:-2] for x in (sr, hr))
+    expected = psnr(luma, truth)
+    assert plus["images"][0]["psnr_y"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_second_run_compiles_nothing(data, models, tmp_path):
+    argv = ["--model", next(iter(models)), "--data", data]
+    run_json(tmp_path, *argv)
+    [row] = run_json(tmp_path, *argv)["rows"]
+    assert (row["compilations"], row["cache_hits"]) == (0, 2)
+
+
+def test_wrong_data_under_a_known_name_is_caught(tmp_path, capfd):
+    write_image(tmp_path / "Set5" / "HR" / "a.png", smooth(40, 40))
+    [row] = run_json(tmp_path, "--model", "bicubic", "--data", tmp_path / "Set5", "--scale", 2)["rows"]
+    assert row["sentinel_ok"] is False
+    said = capfd.readouterr().err
+    assert "WARNING: bicubic enlargement of Set5 x2 has" in said
+    assert said.count("\n") == 1
+
+
+def test_equal_and_tiny_pictures_are_null_in_json(tmp_path):
+    write_image(tmp_path / "flat" / "HR" / "a.png", np.full((9, 9, 3), 90, np.uint8))
+    [row] = run_json(tmp_path, "--model", "bicubic", "--data", tmp_path / "flat", "--scale", 2)["rows"]
+    assert row["images"][0] == {"name": "a", "psnr_y": None, "ssim_y": None, "psnr_rgb": None, "ssim_rgb": None}
+
+
+def test_bicubic_needs_no_jax(data):
+    script = f"""
+import sys
+from isr_jax.evaluate import main
+main(["--model", "bicubic", "--data", {str(data)!r}, "--scale", "2"])
+assert "jax" not in sys.modules and "matplotlib" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60, stdout=subprocess.DEVNULL)
+
+
+def break_data(folder, kind: str):
+    """Makes a folder of test pictures that is wrong in one way."""
+    pixels = smooth(24, 24)
+    if kind != "no HR":
+        write_image(folder / "HR" / "a.png", pixels)
+        write_image(folder / "HR" / "b.png", pixels)
+    match kind:
+        case "no HR":
+            folder.mkdir()
+        case "empty":
+            for path in (folder / "HR").iterdir():
+                path.unlink()
+        case "corrupt":
+            (folder / "HR" / "b.png").write_bytes(b"\x89PNG\r\n\x1a\n but no more")
+        case "LR lacks":
+            write_image(folder / "LRx2" / "a.png", pixels[::2, ::2])
+        case "HR lacks":
+            for name in "abc":
+                write_image(folder / "LRx2" / f"{name}.png", pixels[::2, ::2])
+        case "LR size":
+            for name in "ab":
+                write_image(folder / "LRx2" / f"{name}.png", pixels)
+        case "deep":
+            write_image(folder / "HR" / "b.png", pixels.astype(np.uint16))
+        case "transparent":
+            write_image(folder / "HR" / "b.png", Picture(pixels=pixels, alpha=pixels[..., 0]))
+        case "tiny":
+            write_image(folder / "HR" / "b.png", pixels[:3])
+        case "twins":
+            write_image(folder / "HR" / "b.bmp", pixels)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "message"),
+    [
+        ("no HR", 2, "has no folder HR"),
+        ("empty", 1, "has no pictures"),
+        ("corrupt", 1, "b.png is"),
+        ("LR lacks", 1, "LRx2 lacks b"),
+        ("HR lacks", 1, "HR lacks c"),
+        ("LR size", 1, "a.png is 24x24; a.png at scale 2 needs 12x12"),
+        ("deep", 1, "b.png has 16 bits"),
+        ("transparent", 1, "b.png is transparent"),
+        ("tiny", 1, "b.png is 24x3, too small for scale 2"),
+        ("twins", 1, "two pictures called b"),
+    ],
+)
+def test_bad_data_gives_one_line(tmp_path, capfd, kind, code, message):
+    break_data(tmp_path / "bad", kind)
+    argv = ["--model", "bicubic", "--data", str(tmp_path / "bad"), "--scale", "2", "--json", str(tmp_path / "r.json")]
+    assert exit_code(evaluate.main, argv) == code
+    said = capfd.readouterr()
+    assert message in said.err
+    assert said.err.startswith("isr-jax: ")
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_bad_arguments_give_one_line(data, models, tmp_path, capfd):
+    name = next(iter(models))
+    (tmp_path / "kernel.npy").write_bytes(b"no array")
+    for argv, message in [
+        (["--model", "bicubic", "--data", data], "--scale"),
+        (["--model", "nothing", "--data", data], "no model nothing"),
+        (["--model", name, "--data", data, "--scale", 3], "made for x2, not x3"),
+        (["--model", name, "--data", data / "missing"], "no such folder"),
+        (["--model", name, "--data", data, "--num-stages", 9], "stages 1 to 2"),
+        (["--model", name, "--data", data, "--kernel", tmp_path / "kernel.npy"], "not an .npy file"),
+        (["--model", name, "--data", data, "--kernel", tmp_path / "none.npy"], "No such file"),
+        (["--model", "bicubic", "--data", data, "--scale", 2, "--per-stage"], "--per-stage"),
+        (["--model", "bicubic", "--data", data, "--scale", 0], "at least 1"),
+        (["--model", "bicubic", "--data", data, "--scale", 2, "--json", tmp_path], "is a folder"),
+        (["--model", "bicubic", "--data", data, "--scale", 2, "--plot", tmp_path / "a.txt"], ".svg"),
+        (["--model", "bicubic", "--data", data, "--scale", "two"], "--scale"),
+        (["--data", data], "--model"),
+    ]:
+        assert exit_code(evaluate.main, [*map(str, argv)]) == 2, argv
+        said = capfd.readouterr()
+        assert message in said.err
+        assert said.err.count("\n") == 1

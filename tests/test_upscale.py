@@ -1,0 +1,212 @@
+"""isr_jax.upscale: files, folders and pipes through the command, good ones and bad ones."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from isr_jax import upscale
+from isr_jax.__main__ import exit_code
+from isr_jax.config import ERDConfig, ModelConfig
+from isr_jax.images import Picture, read_image, write_image
+from isr_jax.infer import Upscaler
+from isr_jax.model import ISRResCNet
+from isr_jax.model_io import save_model
+from isr_jax.resize import imresize
+
+ERD = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def program_cache(tmp_path_factory):
+    """Keeps the programs compiled here out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def model() -> ISRResCNet:
+    return ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="none", erd=ERD), rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module")
+def model_file(model, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(path, model)
+    return path
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+
+
+def run(*argv) -> int:
+    return exit_code(upscale.main, [*map(str, argv)])
+
+
+def bicubic(*argv) -> int:
+    return run(*argv, "--model", "bicubic", "--scale", 2)
+
+
+def test_a_file_becomes_what_the_model_makes_of_it(model, model_file, pixels, tmp_path):
+    write_image(tmp_path / "in.png", pixels)
+    expected = Upscaler(model).upscale(pixels)
+    assert run(tmp_path / "in.png", "--output", tmp_path / "new" / "out.png", "--model", model_file) == 0
+    np.testing.assert_array_equal(read_image(tmp_path / "new" / "out.png").pixels, expected)
+    assert run(tmp_path / "in.png", "--output", tmp_path / "out.npy", "--model", model_file) == 0
+    exact = np.load(tmp_path / "out.npy")
+    assert exact.dtype == np.float32
+    np.testing.assert_allclose(exact, Upscaler(model).upscale(pixels.astype(np.float32)), atol=2e-3)
+    assert run(tmp_path / "in.png", "--output", tmp_path / "plus.npy", "--model", model_file, "--ensemble") == 0
+    plus = Upscaler(model, ensemble=True).upscale(pixels.astype(np.float32))
+    np.testing.assert_allclose(np.load(tmp_path / "plus.npy"), plus, atol=2e-3)
+    assert run(tmp_path / "in.png", "--output", tmp_path / "small.png", "--model", model_file, "--scale", 1.5) == 0
+    assert read_image(tmp_path / "small.png").pixels.shape == (9, 12, 3)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "new", "out.npy", "plus.npy", "small.png"]
+
+
+def test_bicubic_is_imresize(pixels, tmp_path):
+    write_image(tmp_path / "in.png", pixels)
+    assert bicubic(tmp_path / "in.png", "--output", tmp_path / "out.png") == 0
+    np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, imresize(pixels, 2))
+    assert bicubic(tmp_path / "in.png", "--output", tmp_path / "out.npy") == 0
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), imresize(pixels.astype(np.float32), 2), atol=1e-3)
+
+
+def test_folders_keep_their_structure_and_resume(pixels, tmp_path, capfd):
+    for place in ("a.png", "deep/er/b.jpg", "deep/c.webp", "d.tif", "e.bmp"):
+        write_image(tmp_path / "in" / place, pixels)
+    Image.fromarray(pixels).quantize(8).save(tmp_path / "in" / "f.gif")
+    (tmp_path / "in" / "notes.txt").write_text("not a picture")
+    out = tmp_path / "in" / "out"  # inside the input: what is made there is not an input of the next run
+    expected = ["a.png", "d.tif", "deep/c.webp", "deep/er/b.jpg", "e.bmp", "f.png"]
+    for _ in range(2):
+        assert bicubic(tmp_path / "in", "--output", out) == 0
+        found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+        assert found == expected
+    assert "6/6" in capfd.readouterr().err
+    (out / "a.png").write_bytes(b"mine")
+    (out / "e.bmp").unlink()
+    assert bicubic(tmp_path / "in", "--output", out, "--skip-existing") == 0
+    assert "1/1" in capfd.readouterr().err
+    assert (out / "a.png").read_bytes() == b"mine"
+    assert read_image(out / "e.bmp").pixels.shape == (12, 16, 3)
+    assert bicubic(tmp_path / "in", "--output", out, "--skip-existing") == 0
+    assert "nothing to do" in capfd.readouterr().err
+    assert bicubic(tmp_path / "in" / "deep", "--output", tmp_path / "png", "--format", "PNG") == 0
+    assert read_image(tmp_path / "png" / "er" / "b.png").format == "PNG"
+
+
+def test_patterns_and_several_files(pixels, tmp_path):
+    for name in ("a1.png", "a2.png", "b1.png"):
+        write_image(tmp_path / name, pixels)
+    assert bicubic(tmp_path / "a?.png", "--output", tmp_path / "out") == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a1.png", "a2.png"]
+    assert bicubic(tmp_path / "a1.png", tmp_path / "b1.png", "--output", tmp_path / "two") == 0
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["a1.png", "b1.png"]
+    assert bicubic(tmp_path / "a1.png", "--output", tmp_path / "folder") == 0  # no suffix: a folder
+    assert (tmp_path / "folder" / "a1.png").is_file()
+
+
+def test_one_bad_file_does_not_stop_the_rest(pixels, tmp_path, capfd):
+    for name in ("a.png", "b.png", "c.png"):
+        write_image(tmp_path / "in" / name, pixels)
+    (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "b.png").read_bytes()[:60])
+    assert bicubic(tmp_path / "in", "--output", tmp_path / "out") == 1
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    last = capfd.readouterr().err.splitlines()[-2:]
+    assert last[0].startswith(f"isr-jax: {tmp_path / 'in' / 'b.png'} is damaged")
+    assert last[1] == "isr-jax: 1 of 3 pictures failed; the others are done"
+
+
+def test_pipes(pixels, tmp_path):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "BMP")
+    command = [sys.executable, "-m", "isr_jax.upscale", "-", "--output", "-", "--model", "bicubic", "--scale", "3"]
+    done = subprocess.run(command, input=stream.getvalue(), capture_output=True, timeout=60, check=True)
+    np.testing.assert_array_equal(read_image(done.stdout).pixels, imresize(pixels, 3))
+    done = subprocess.run(command, input=b"nonsense", capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"isr-jax: the picture is not a picture")
+
+
+def test_every_kind_of_picture_keeps_its_kind(model_file, tmp_path):
+    rng = np.random.default_rng(0)
+    expected = {}
+    for suffix in ("png", "tif", "webp", "jpg", "bmp"):
+        for dtype in (np.uint8, np.uint16) if suffix in ("png", "tif") else (np.uint8,):
+            for channels in (1, 3):
+                for alpha in (False, True) if suffix in ("png", "tif", "webp") else (False,):
+                    height, width = [(1, 1), (6, 9)][len(expected) % 2]
+                    top = int(np.iinfo(dtype).max) + 1
+                    picture = Picture(
+                        pixels=rng.integers(0, top, (height, width, channels), dtype=dtype),
+                        alpha=rng.integers(0, top // 2, (height, width), dtype=dtype) if alpha else None,
+                        resolution=(200, 100),
+                    )
+                    name = f"{len(expected)}.{suffix}"
+                    write_image(tmp_path / "in" / name, picture)
+                    expected[name] = read_image(tmp_path / "in" / name)
+    assert run(tmp_path / "in", "--output", tmp_path / "out", "--model", model_file) == 0
+    for name, before in expected.items():
+        after = read_image(tmp_path / "out" / name)
+        assert after.pixels.shape == (before.pixels.shape[0] * 2, before.pixels.shape[1] * 2, before.pixels.shape[2])
+        assert after.pixels.dtype == before.pixels.dtype
+        assert (after.alpha is None) == (before.alpha is None)
+        assert after.format == before.format
+        assert after.resolution == pytest.approx((400, 200), rel=2e-3)
+
+
+def test_a_half_written_output_never_replaces_a_whole_one(pixels, tmp_path, monkeypatch):
+    write_image(tmp_path / "in.png", pixels)
+    (tmp_path / "out.png").write_bytes(b"before")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device", "out.png")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    assert bicubic(tmp_path / "in.png", "--output", tmp_path / "out.png") == 1
+    assert (tmp_path / "out.png").read_bytes() == b"before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "out.png"]
+
+
+def test_what_cannot_be_done_gives_one_line(model_file, pixels, tmp_path, capfd):
+    write_image(tmp_path / "a.png", pixels)
+    write_image(tmp_path / "b" / "a.png", pixels)
+    write_image(tmp_path / "clear.png", Picture(pixels=pixels, alpha=pixels[..., 0]))
+    (tmp_path / "empty").mkdir()
+    a, out = tmp_path / "a.png", tmp_path / "out.png"
+    baseline = ["--model", "bicubic", "--scale", 2]
+    for argv, code, message in [
+        ([tmp_path / "none.png", "--output", out, *baseline], 1, "none.png: No such file"),
+        ([tmp_path / "empty", "--output", out, *baseline], 2, "has no pictures"),
+        ([tmp_path / "*.jpg", "--output", out, *baseline], 2, "matches no file"),
+        ([a, "--output", tmp_path / "out.xyz", *baseline], 2, "cannot write .xyz"),
+        ([a, "--output", a, *baseline], 2, "overwrite"),
+        ([a, tmp_path / "b", "--output", tmp_path / "b" / "x", *baseline], 2, "would both become"),
+        ([a, tmp_path / "b" / "a.png", "--output", a, *baseline], 2, "need a folder"),
+        ([a, tmp_path / "b" / "a.png", "--output", "-", *baseline], 2, "one picture"),
+        ([a, "--output", out, "--model", "bicubic"], 2, "give --scale"),
+        ([a, "--output", out, "--model", "nothing"], 2, "no model nothing"),
+        ([a, "--output", out, "--model", model_file, "--scale", 4], 2, "made for x2"),
+        ([a, "--output", out, "--model", model_file, "--scale", -1], 2, "positive"),
+        ([a, "--output", out, *baseline, "--format", "gif"], 2, "--format gif"),
+        ([a, "--output", out, *baseline, "--quality", 0], 2, "--quality"),
+        ([a, "--output", out, *baseline, "--max-pixels", 47], 1, "--max-pixels"),
+        ([tmp_path / "clear.png", "--output", tmp_path / "out.jpg", *baseline], 1, "JPEG holds no transparency"),
+        ([a, "--output", out, *baseline, "--what"], 2, "--what"),
+        ([a, *baseline], 2, "--output"),
+    ]:
+        assert run(*argv) == code, argv
+        said = capfd.readouterr()
+        assert message in said.err
+        assert said.err.startswith("isr-jax: ")
+        assert said.err.count("\n") == 1
+        assert not out.exists()
