@@ -12,7 +12,9 @@ from isr_jax.config import ConfigError
 T = TypeVar("T")
 
 
-def parse_arguments(cls: type[T], argv: list[str] | None, *, prog: str, description: str) -> T:
+def parse_arguments(
+    cls: type[T], argv: list[str] | None, *, prog: str, description: str, default: T | None = None
+) -> T:
     """Builds the dataclass `cls` from a command line.
 
     Args:
@@ -20,13 +22,15 @@ def parse_arguments(cls: type[T], argv: list[str] | None, *, prog: str, descript
       argv: The arguments behind the command's name; None for those of the process.
       prog: How the command is called, for the help.
       description: What it does, for the help.
+      default: Where the values of arguments that are not given come from, instead of the fields' own defaults.
     Raises:
       ConfigError: If an argument is unknown, missing, or of the wrong type; one line.
     """
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(cls, args=argv, prog=prog, description=description)
+            given = {} if default is None else {"default": default}
+            return tyro.cli(cls, args=argv, prog=prog, description=description, **given)
     except SystemExit as end:
         if not end.code:
             raise

@@ -118,6 +118,246 @@ class ModelConfig:
             raise ConfigError('erd.resolution="lr" feeds the LR residual to the network and so needs a data term')
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What to train on, and how patches are drawn from it."""
+
+    train: tuple[str, ...] = ()
+    """Folders of HR pictures (or of HR/ and LRx<scale>/), or DIV2K by its TFDS name, as "div2k/bicubic_x4"."""
+    cache_dir: str = ""
+    """Where sub-images are kept between runs; empty: $ISR_JAX_CACHE, else ~/.cache/isr_jax."""
+    tile_size: int = 480
+    """Largest side of a sub-image, HR pixels; rounded down to a multiple of the scale."""
+    patch_size: int = 32
+    """Side of the training patches, LR pixels."""
+    batch_size: int = 16
+    """Patches in a step, over all devices and processes."""
+    placement: Literal["stream", "memory"] = "stream"
+    """Read sub-images from disk by tf.data, or hold all of them as uint8 on the device and crop there."""
+    sampling: Literal["epochs", "texture"] = "epochs"
+    """Every sub-image once an epoch, or drawn in proportion to sqrt(picture area) x texture (only in memory)."""
+    candidates: int = 1
+    """Random patches drawn from a sub-image, of which the one with the most contrast is used."""
+    augment: bool = True
+    """Whether patches are flipped and rotated by multiples of 90 degrees."""
+    shuffle_buffer: int = 1024
+    """Sub-images among which a stream shuffles; at least as many as there are: a uniform permutation."""
+    strict: bool = False
+    """Whether an unreadable picture is an error; otherwise it is named and skipped."""
+
+    def __post_init__(self) -> None:
+        for name in ("tile_size", "patch_size", "batch_size", "candidates", "shuffle_buffer"):
+            _at_least(self, name, 1)
+        _check_choices(self)
+        if self.sampling == "texture" and self.placement != "memory":
+            raise ConfigError('data.sampling="texture" draws at random and needs data.placement="memory"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The training criterion, on intensities in 0..1."""
+
+    kind: Literal["l1", "l2", "charbonnier"] = "l1"
+    """Mean absolute error, mean squared error, or mean of sqrt(error^2 + epsilon^2)."""
+    epsilon: float = 1e-3
+    """Of the Charbonnier loss."""
+    stages: Literal["last", "all"] = "last"
+    """Which stages' pictures are compared with the HR picture."""
+    earlier_weight: float = 0.5
+    """Weight of each stage (stages="all") or window (truncated back-propagation) that is not the last."""
+    window: int = 0
+    """Truncated back-propagation: an update after every `window` stages (k1); 0: one update, after all stages."""
+    depth: int = 0
+    """Truncated back-propagation: how many stages each update sees (k2); 0: as many as `window`."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "window", 0)
+        _at_least(self, "depth", 0)
+        _positive(self, "epsilon")
+        _check_choices(self)
+        if self.depth and not self.window:
+            raise ConfigError("loss.depth has a meaning only with loss.window")
+        if self.window and self.stages == "all":
+            raise ConfigError('loss.window compares each window\'s last stage; it needs loss.stages="last"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The optimiser and the average of the weights."""
+
+    kind: Literal["adam", "amsgrad", "adamw"] = "adam"
+    """The update rule."""
+    b1: float = 0.9
+    """Decay of the first moment."""
+    b2: float = 0.999
+    """Decay of the second moment."""
+    epsilon: float = 1e-8
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.0
+    """Of "adamw" alone."""
+    clip_norm: float = 0.0
+    """Largest global norm of the gradient, for a loss on 0..1; 0: not clipped."""
+    accumulate: int = 1
+    """Parts in which a batch is computed, one after the other, before its one update."""
+    ema_decay: float = 0.999
+    """Decay of the averaged weights, those that are evaluated and exported; 0: the weights themselves."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "accumulate", 1)
+        _positive(self, "epsilon")
+        _check_choices(self)
+        for name in ("b1", "b2", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"optimizer.{name} is {getattr(self, name)}; it must be at least 0 and less than 1")
+        if self.clip_norm < 0 or self.weight_decay < 0:
+            raise ConfigError("optimizer.clip_norm and optimizer.weight_decay cannot be negative")
+        if self.weight_decay and self.kind != "adamw":
+            raise ConfigError('optimizer.weight_decay has a meaning only with optimizer.kind="adamw"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate over the steps."""
+
+    kind: Literal["constant", "multistep", "cosine"] = "cosine"
+    """What happens after the warm-up."""
+    learning_rate: float = 1e-3
+    """The largest learning rate."""
+    warmup_steps: int = 0
+    """Steps over which the rate rises linearly from 0."""
+    final_fraction: float = 0.01
+    """Of "cosine": the last rate, as a fraction of the largest."""
+    milestones: tuple[float, ...] = (0.5, 0.8)
+    """Of "multistep": when the rate falls, as fractions of all steps."""
+    factor: float = 0.1
+    """Of "multistep": by what the rate is multiplied at each milestone."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "warmup_steps", 0)
+        _positive(self, "learning_rate")
+        _check_choices(self)
+        if any(not 0 < m < 1 for m in self.milestones):
+            raise ConfigError(f"schedule.milestones is {self.milestones}; each must lie between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """Which devices and processes share a step."""
+
+    mapping: Literal["shard_map", "pmap"] = "shard_map"
+    """How the per-device step is mapped; both compute the same."""
+    devices: int = 0
+    """Local devices to use; 0: all."""
+    coordinator: str = ""
+    """HOST:PORT of process 0 when several processes train together; empty: one process (or TPU, found by itself)."""
+    num_processes: int = 1
+    """Processes that train together."""
+    process_index: int = 0
+    """Which of them this one is."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "devices", 0)
+        _at_least(self, "num_processes", 1)
+        _at_least(self, "process_index", 0)
+        _check_choices(self)
+        if self.process_index >= self.num_processes:
+            raise ConfigError(
+                f"parallel.process_index is {self.process_index}; with parallel.num_processes="
+                f"{self.num_processes} it is at most {self.num_processes - 1}"
+            )
+        if self.num_processes > 1 and not self.coordinator:
+            raise ConfigError("parallel.num_processes needs parallel.coordinator, as localhost:12345")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """What is saved, and when."""
+
+    every: int = 1000
+    """Steps between two saves."""
+    keep: int = 2
+    """How many of the last checkpoints are kept, beside the best."""
+    allow_changes: bool = False
+    """Whether a run may be resumed with another seed, data or configuration than it was started with."""
+    init_from: str = ""
+    """Model file or run folder whose weights a new run starts from; parameters of other shapes keep their start."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "every", 1)
+        _at_least(self, "keep", 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """What is measured during training."""
+
+    data: tuple[str, ...] = ()
+    """Validation folders, HR/ with LRx<scale>/ (or LR is made by imresize); the first decides the best weights."""
+    every: int = 1000
+    """Steps between two evaluations."""
+    log_every: int = 50
+    """Steps between two records of the loss."""
+    samples: int = 0
+    """Pictures of the first validation folder that are written to TensorBoard."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "every", 1)
+        _at_least(self, "log_every", 1)
+        _at_least(self, "samples", 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """What to train on."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The criterion."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """The optimiser."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """The learning rate."""
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    """Devices and processes."""
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """Saving and resuming."""
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    """Validation and records."""
+    steps: int = 0
+    """Optimiser iterations of the whole run; 0: given by `epochs`."""
+    epochs: float = 0.0
+    """Passes over the data of the whole run, instead of `steps`."""
+    seed: int = 0
+    """Seed of the initial weights and of the order of the data."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the convolutions in training; weights, norms and medians stay float32."""
+    max_minutes: float = 0.0
+    """Wall time after which a session saves and ends, to be resumed by the same command; 0: none."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, "steps", 0)
+        _check_choices(self)
+        if (self.steps > 0) == (self.epochs > 0):
+            raise ConfigError("give the duration either as steps or as epochs, greater than 0")
+        if not 0 <= self.seed < 2**31:
+            raise ConfigError(f"seed is {self.seed}; it must lie between 0 and 2^31 - 1")
+        if self.data.batch_size % self.optimizer.accumulate:
+            raise ConfigError(
+                f"data.batch_size is {self.data.batch_size}; it must be divisible by optimizer.accumulate, "
+                f"{self.optimizer.accumulate}"
+            )
+        if self.data.tile_size < self.data.patch_size * self.model.scale:
+            raise ConfigError(
+                f"data.tile_size is {self.data.tile_size} HR pixels; a patch of data.patch_size={self.data.patch_size} "
+                f"at scale {self.model.scale} needs {self.data.patch_size * self.model.scale}"
+            )
+        if max(self.loss.window, self.loss.depth) > self.model.num_stages:
+            raise ConfigError(f"loss.window and loss.depth cannot exceed model.num_stages, {self.model.num_stages}")
+
+
 def config_to_dict(config: Any) -> dict[str, Any]:
     """Returns the configuration as nested dicts, lists and scalars, as JSON stores it."""
 
@@ -155,6 +395,11 @@ def _at_least(config: Any, name: str, least: int) -> None:
     value = getattr(config, name)
     if not isinstance(value, int) or value < least:
         raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {least}")
+
+
+def _positive(config: Any, name: str) -> None:
+    if not getattr(config, name) > 0:
+        raise ConfigError(f"{name} is {getattr(config, name)!r}; it must be greater than 0")
 
 
 def _check_choices(config: Any) -> None:

@@ -1,0 +1,120 @@
+"""Checkpoints: asynchronous, atomic saves by Orbax; the newest is restored, the last few and the best are kept."""
+
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from isr_jax.config import CheckpointConfig, TrainConfig, UserError, config_to_dict
+from isr_jax.state import TrainState
+
+_FREE_FIELDS = ("parallel", "checkpoint", "eval", "max_minutes")
+"""Fields that do not change what is computed: a run may be resumed with others."""
+_FREE_DATA_FIELDS = ("train", "cache_dir", "strict")
+"""Of the data; what they lead to is in the data's fingerprint."""
+
+
+class Checkpoints:
+    """The checkpoints of a run folder."""
+
+    def __init__(self, folder: Path, config: TrainConfig, data: str) -> None:
+        """Opens RUN/checkpoints.
+
+        Args:
+          folder: The run folder.
+          config: Of the run, saved with every checkpoint.
+          data: Fingerprint of the training data.
+        """
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._folder = folder
+        self._record = {"config": config_to_dict(config), "data": data}
+        self._allow_changes = config.checkpoint.allow_changes
+        self._checkpointer = ocp.training.Checkpointer(
+            (folder / "checkpoints").absolute(),
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(config.checkpoint.every),
+            preservation_policy=_preservation(config.checkpoint),
+            cleanup_tmp_directories=True,
+        )
+
+    def restore(self, like: TrainState) -> tuple[TrainState, float | None] | None:
+        """Returns the newest state and the best score so far, or None if there is no checkpoint.
+
+        Args:
+          like: A state of the same structure, on the devices that the restored one is to be on.
+        Raises:
+          UserError: If the checkpoint is of another configuration, seed or data.
+        """
+        latest = self._checkpointer.latest
+        if latest is None:
+            return None
+        record: Any = self._checkpointer.metadata(latest).custom_metadata or {}
+        if not self._allow_changes:
+            _compare(record, self._record, self._folder)
+        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
+        state: Any = self._checkpointer.load(latest, abstract)
+        return state, record.get("best")
+
+    def should_save(self, step: int) -> bool:
+        """Whether `step` is one at which a run saves."""
+        return self._checkpointer.should_save(step)
+
+    def save(self, step: int, state: TrainState, *, score: float | None, best: float | None) -> None:
+        """Starts to save; returns when the state has been copied.
+
+        Args:
+          step: Of the state.
+          state: What to save.
+          score: Validation PSNR of this very state, if it was measured.
+          best: Best PSNR of the run so far.
+        """
+        if any(c.step == step for c in self._checkpointer.checkpoints):
+            return
+        self._checkpointer.save_async(
+            step,
+            state,
+            force=True,
+            metrics=None if score is None else {"psnr": score},
+            custom_metadata={**self._record, "best": best},
+        )
+
+    def wait(self) -> None:
+        """Waits until everything is on disk."""
+        self._checkpointer.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._checkpointer.close()
+
+
+def _preservation(config: CheckpointConfig) -> Any:
+    policies = ocp.training.preservation_policies
+    best = policies.BestN(get_metric_fn=lambda m: m["psnr"], n=1, keep_checkpoints_without_metrics=False)
+    return policies.AnyPreservationPolicy([policies.LatestN(config.keep), best])
+
+
+def _compare(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
+    """Raises if a run would go on with other settings than it began with."""
+    remedy = "choose another --workdir, or say --checkpoint.allow-changes"
+    changed = sorted(_changes(_comparable(old.get("config", {})), _comparable(new["config"])))
+    if changed:
+        raise UserError(f"{folder} was trained with another {', '.join(changed)}; {remedy}")
+    if old.get("data") != new["data"]:
+        raise UserError(f"{folder} was trained on other data than data.train holds now; {remedy}")
+
+
+def _comparable(config: dict[str, Any]) -> dict[str, Any]:
+    kept = {k: v for k, v in config.items() if k not in _FREE_FIELDS}
+    return {**kept, "data": {k: v for k, v in config.get("data", {}).items() if k not in _FREE_DATA_FIELDS}}
+
+
+def _changes(old: Any, new: Any, name: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [c for k in old.keys() | new.keys() for c in _changes(old.get(k), new.get(k), f"{name}.{k}".lstrip("."))]
+    return [] if old == new else [f"{name} ({old} before, {new} now)"]

@@ -1,0 +1,268 @@
+"""Training data: pictures -> aligned LR and HR sub-images, cut once by a TFDS builder and kept in a cache.
+
+Decoding a large picture for one small patch wastes nearly all of it, so pictures are cut into overlapping sub-images
+when the data set is built. The LR side is made from the whole picture (or read from LRx<scale>/), so that a
+sub-image's border is no border. Pixels are stored as raw uint8: reading them costs a copy.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from isr_jax.config import DataConfig, UserError
+from isr_jax.images import list_images, read_image
+from isr_jax.resize import imresize
+
+
+class SubImages(NamedTuple):
+    """A built set of sub-images."""
+
+    dataset: tf.data.Dataset
+    """Elements {"lr", "hr": uint8 (h, w, C), "picture": its index, "picture_area": HR pixels}, in a fixed order."""
+    size: int
+    """Number of elements."""
+    fingerprint: str
+    """Changes with the content of the pictures, the scale, the channels and the way they are cut."""
+
+
+def sub_images(config: DataConfig, *, scale: int, channels: int) -> SubImages:
+    """Opens the sub-images of all of `config.train`, building those that are not in the cache.
+
+    Args:
+      config: Names the folders or TFDS data sets, the size of the sub-images and the cache.
+      scale: HR size over LR size.
+      channels: 3 for colour, 1 for grey.
+    Returns: The sub-images of all sources, one after the other.
+    Raises:
+      UserError: If a source is missing, has no readable picture, or its LR and HR pictures do not match.
+    """
+    if not config.train:
+        raise UserError("data.train is empty; name at least one folder of pictures, as --data.train photos")
+    tile = config.tile_size // scale * scale
+    least = config.patch_size * scale
+    parts, size, names = [], 0, []
+    for source in config.train:
+        builder = _build(source, config, scale=scale, channels=channels, tile=tile, least=least)
+        read = tfds.ReadConfig(interleave_cycle_length=1, shuffle_reshuffle_each_iteration=False)
+        parts.append(builder.as_dataset(split="train", shuffle_files=False, read_config=read))
+        size += builder.info.splits["train"].num_examples
+        names.append(builder.builder_config.name)
+    dataset = parts[0]
+    for part in parts[1:]:
+        dataset = dataset.concatenate(part)
+    return SubImages(dataset, size, hashlib.sha256("|".join(names).encode()).hexdigest()[:16])
+
+
+def cache_folder(config: DataConfig) -> Path:
+    """Returns where sub-images are kept."""
+    given = config.cache_dir or os.environ.get("ISR_JAX_CACHE")
+    return Path(given).expanduser().absolute() if given else Path.home() / ".cache" / "isr_jax"
+
+
+def read_pixels(path: Path, channels: int) -> np.ndarray:
+    """Reads a picture as uint8 (h, w, channels); transparency is ignored.
+
+    Raises:
+      UserError: If the file is missing or no picture.
+    """
+    picture = read_image(path)
+    pixels = picture.pixels
+    if pixels.dtype != np.uint8:
+        pixels = np.round(pixels / 257).astype(np.uint8)
+    if pixels.shape[-1] == channels:
+        return pixels
+    mode = "RGB" if channels == 3 else "L"
+    converted = np.asarray(Image.fromarray(pixels.squeeze()).convert(mode))
+    return converted.reshape(*pixels.shape[:2], channels)
+
+
+def cut(length: int, tile: int, scale: int) -> list[int]:
+    """Returns where sub-images of `tile` pixels start along a side, evenly, covering it, at multiples of `scale`."""
+    if length <= tile:
+        return [0]
+    count = -(-length // tile)
+    return [round((length - tile) * i / (count - 1)) // scale * scale for i in range(count)]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The builder.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class _Config(tfds.core.BuilderConfig):
+    """What the builder is to cut; its name holds the fingerprint."""
+
+    def __init__(self, *, pairs: Any, scale: int, channels: int, tile: int, least: int, strict: bool, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.pairs, self.scale, self.channels = pairs, scale, channels
+        self.tile, self.least, self.strict = tile, least, strict
+
+
+class AlignedSubImages(tfds.core.GeneratorBasedBuilder):
+    """Cuts pairs of pictures into aligned sub-images."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    builder_config: Any
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        channels = self.builder_config.channels
+        features = {
+            "hr": tfds.features.Tensor(shape=(None, None, channels), dtype=np.uint8, encoding="bytes"),
+            "lr": tfds.features.Tensor(shape=(None, None, channels), dtype=np.uint8, encoding="bytes"),
+            "picture": np.int64,
+            "picture_area": np.int64,
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features),
+            description="Aligned LR and HR sub-images.",
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        config, key, used, skipped = self.builder_config, 0, 0, []
+        s = config.scale
+        for picture in config.pairs:
+            try:
+                lr, hr = picture.load(s, config.channels)
+                if min(hr.shape[:2]) < config.least:
+                    raise UserError(
+                        f"{picture.name}: {hr.shape[1]}x{hr.shape[0]} pixels, smaller than a patch of {config.least}"
+                    )
+            except UserError as error:
+                if config.strict:
+                    raise
+                skipped.append(str(error))
+                continue
+            height, width = hr.shape[:2]
+            for y in cut(height, config.tile, s):
+                for x in cut(width, config.tile, s):
+                    yield (
+                        key,
+                        {
+                            "hr": hr[y : y + config.tile, x : x + config.tile],
+                            "lr": lr[y // s : (y + config.tile) // s, x // s : (x + config.tile) // s],
+                            "picture": used,
+                            "picture_area": height * width,
+                        },
+                    )
+                    key += 1
+            used += 1
+        for message in skipped:
+            print(f"isr-jax: skipped {message}", file=sys.stderr)
+        if skipped:
+            print(f"isr-jax: {len(skipped)} pictures skipped, {used} used", file=sys.stderr)
+        if not used:
+            raise UserError(
+                f"{config.description}: none of its {len(skipped)} pictures can be used; the first: {skipped[0]}"
+            )
+
+
+class Picture(NamedTuple):
+    """A picture of a folder, with the LR picture that goes with it if there is one."""
+
+    name: str
+    hr: Path
+    lr: Path | None
+
+    def load(self, scale: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Reads or makes the LR picture, and the HR picture cropped to a multiple of the scale."""
+        hr = read_pixels(self.hr, channels)
+        height, width = hr.shape[0] // scale * scale, hr.shape[1] // scale * scale
+        hr = hr[:height, :width]
+        if self.lr is None:
+            if not hr.size:
+                raise UserError(f"{self.hr}: smaller than the scale, {scale}")
+            return imresize(hr, 1 / scale), hr
+        lr = read_pixels(self.lr, channels)
+        if lr.shape[0] * scale != height or lr.shape[1] * scale != width:
+            raise UserError(
+                f"{self.lr}: {lr.shape[1]}x{lr.shape[0]} pixels; {self.hr.name} at scale {scale} needs "
+                f"{width // scale}x{height // scale}"
+            )
+        return lr, hr
+
+
+def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: int, least: int) -> Any:
+    """Returns the builder of one source, its sub-images in the cache."""
+    pairs, content = folder_pictures(Path(source), scale)
+    recipe = f"{AlignedSubImages.VERSION}|{scale}|{channels}|{tile}|{least}|{content}"
+    name = f"x{scale}_{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    cache = cache_folder(config)
+
+    def builder(directory: Path) -> Any:
+        builder_config = _Config(
+            name=name,
+            description=source,
+            pairs=pairs,
+            scale=scale,
+            channels=channels,
+            tile=tile,
+            least=least,
+            strict=config.strict,
+        )
+        return AlignedSubImages(data_dir=str(directory), config=builder_config)
+
+    final = cache / name
+    if not final.exists():
+        # Built beside and renamed: a build that was killed is never taken for a whole one, and of two processes that
+        # build at once one wins.
+        building = cache / f".{name}.{uuid.uuid4().hex[:8]}"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            logging.getLogger("absl").setLevel(logging.ERROR)
+            print(f"isr-jax: cutting {len(pairs)} pictures of {source} into {final}", file=sys.stderr)
+            builder(building).download_and_prepare(
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False, verify_ssl=True)
+            )
+            building.rename(final)
+        except OSError as error:
+            if not final.exists():
+                raise UserError(
+                    f"{cache}: cannot write the cache ({error.strerror or error}); set --data.cache-dir"
+                ) from None
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return builder(final)
+
+
+def folder_pictures(folder: Path, scale: int) -> tuple[list[Picture], str]:
+    """Lists a folder's pictures, and a digest of their names and bytes."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name a folder of pictures in data.train")
+    hr_folder = folder / "HR" if (folder / "HR").is_dir() else folder
+    lr_folder = folder / f"LRx{scale}"
+    paths = list_images(hr_folder)
+    if not paths:
+        raise UserError(f"{hr_folder}: holds no pictures")
+    partners: dict[str, Path] = {}
+    if hr_folder != folder and lr_folder.is_dir():
+        partners = {p.stem: p for p in list_images(lr_folder)}
+        unmatched = sorted({p.stem for p in paths} ^ set(partners))
+        if unmatched:
+            raise UserError(
+                f"{folder}: HR/ and {lr_folder.name}/ do not match: {unmatched[0]} is in only one of them"
+                + (f", and {len(unmatched) - 1} more" if len(unmatched) > 1 else "")
+            )
+    digest = hashlib.sha256()
+    for path in [*paths, *(partners[k] for k in sorted(partners))]:
+        digest.update(path.name.encode() + b"\0")
+        try:
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return [Picture(p.name, p, partners.get(p.stem)) for p in paths], digest.hexdigest()

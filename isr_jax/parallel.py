@@ -1,0 +1,100 @@
+"""Data parallelism: where the per-device step is mapped over devices, and processes find each other.
+
+The step is written for one device, and averages over the axis `AXIS` what devices must agree on. Only this module
+knows how it is mapped: by `jax.shard_map`, or by `jax.pmap`, which is in maintenance mode but still wanted.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from isr_jax.config import ConfigError, ParallelConfig
+
+AXIS = "devices"
+"""Name of the mapped axis."""
+
+
+class Parallel(NamedTuple):
+    """The devices of a run, of all processes, in one order."""
+
+    devices: tuple[jax.Device, ...]
+    mapping: str
+
+    @property
+    def size(self) -> int:
+        """Devices over all processes."""
+        return len(self.devices)
+
+    @property
+    def mesh(self) -> jax.sharding.Mesh:
+        """The devices as a one-dimensional mesh."""
+        return jax.make_mesh((self.size,), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices)
+
+    def replicate(self, tree: Any) -> Any:
+        """Puts a copy of host or device arrays on every device."""
+        sharding = NamedSharding(self.mesh, PartitionSpec())
+        # Through the host: a copy of its own, which may be donated, and no weak types, which would compile twice.
+        tree = jax.tree.map(np.asarray, jax.device_get(tree))
+        if jax.process_count() == 1:
+            return jax.device_put(tree, sharding)
+        return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), tree)
+
+    def shard(self, batch: Any) -> Any:
+        """Spreads this process's share of a batch over its devices, along the first axis."""
+        if self.mapping == "pmap":
+            local = self.size // jax.process_count()
+            split = jax.tree.map(lambda a: a.reshape(local, a.shape[0] // local, *a.shape[1:]), batch)
+            return jax.device_put(split, NamedSharding(self.mesh, PartitionSpec(AXIS))) if self._alone else split
+        sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
+        return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), batch)
+
+    @property
+    def _alone(self) -> bool:
+        return jax.process_count() == 1
+
+    def map_step(self, step: Callable[[Any, Any], tuple[Any, Any]], *, sharded: bool) -> Callable[..., tuple[Any, Any]]:
+        """Maps `step(state, source)` over the devices, and compiles it; the state is donated.
+
+        Args:
+          step: For one device: state and source -> new state and metrics, both equal on all devices.
+          sharded: Whether the source is a batch, spread by `shard`, or the same on all devices.
+        Returns: The function of the replicated state and the source.
+        """
+        if self.mapping == "pmap":
+            return jax.pmap(
+                step,
+                axis_name=AXIS,
+                in_axes=(None, 0 if sharded else None),
+                out_axes=None,
+                devices=self.devices,
+                donate_argnums=0,
+            )
+        mapped = jax.shard_map(
+            step,
+            mesh=self.mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(AXIS) if sharded else PartitionSpec()),
+            out_specs=PartitionSpec(),
+            check_vma=False,  # as with pmap: gradients are local until the step averages them
+        )
+        # Pinned: otherwise the second call, on the first one's output, would compile again.
+        return jax.jit(mapped, donate_argnums=0, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+
+
+def start(config: ParallelConfig) -> Parallel:
+    """Joins the other processes, if any, and chooses the devices.
+
+    Raises:
+      ConfigError: If there are fewer devices than asked for.
+    """
+    if config.num_processes > 1:
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(config.coordinator, config.num_processes, config.process_index)
+    local = jax.local_device_count()
+    if config.devices > local:
+        raise ConfigError(f"parallel.devices is {config.devices}; this process has {local}")
+    chosen = config.devices or local
+    devices = [d for p in range(jax.process_count()) for d in jax.local_devices(process_index=p)[:chosen]]
+    return Parallel(tuple(devices), config.mapping)

@@ -1,0 +1,99 @@
+"""The training state: parameters, optimiser, averaged weights; and the schedule of the learning rate."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from isr_jax.config import OptimizerConfig, ScheduleConfig
+
+Params = dict[str, Array]
+"""Parameters by dotted path, as "erd.encoder.kernel"."""
+Module = TypeVar("Module", bound=nnx.Module)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """All that an optimiser iteration changes."""
+
+    step: Int[Array, ""]
+    """Batches seen."""
+    params: Params
+    optimizer: Any
+    """Optax's state."""
+    average: Params
+    """Exponential moving average of the parameters."""
+
+
+def get_params(model: nnx.Module) -> Params:
+    """Returns the model's parameters by their dotted paths."""
+    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return {".".join(map(str, path)): variable[...] for path, variable in flat}
+
+
+def make_bind(model: Module) -> Callable[[Params], Module]:
+    """Returns the function that puts parameters into a copy of `model`; pure, for use inside jit."""
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    paths = [path for path, _ in nnx.to_flat_state(params)]
+
+    def bind(values: Params) -> Module:
+        state = nnx.from_flat_state([(p, nnx.Param(values[".".join(map(str, p))])) for p in paths])
+        return nnx.merge(graph, state, rest)
+
+    return bind
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Makes the update rule, without the learning rate: its updates are to be multiplied by minus the rate."""
+    scale_by = optax.scale_by_amsgrad if config.kind == "amsgrad" else optax.scale_by_adam
+    rule = scale_by(b1=config.b1, b2=config.b2, eps=config.epsilon)
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        rule,
+        optax.add_decayed_weights(config.weight_decay) if config.kind == "adamw" else optax.identity(),
+    )
+
+
+def make_schedule(config: ScheduleConfig, steps: int) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
+    """Makes the learning rate as a function of the step, for a run of `steps`."""
+
+    def learning_rate(step: Int[Array, ""]) -> Float[Array, ""]:
+        position = jnp.asarray(step, jnp.float32)
+        warmup = jnp.minimum(1.0, (position + 1) / max(1, config.warmup_steps))
+        if config.kind == "multistep":
+            passed = sum((position >= math.ceil(m * steps)).astype(jnp.float32) for m in config.milestones)
+            shape = config.factor**passed
+        elif config.kind == "cosine":
+            done = jnp.clip((position - config.warmup_steps) / max(1, steps - config.warmup_steps), 0.0, 1.0)
+            shape = config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + jnp.cos(jnp.pi * done))
+        else:
+            shape = jnp.float32(1.0)
+        return config.learning_rate * warmup * shape
+
+    return learning_rate
+
+
+def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """Returns the state before the first step."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        optimizer=optimizer.init(params),
+        average=params,
+    )
+
+
+def average_params(average: Params, params: Params, step: Int[Array, ""], decay: float) -> Params:
+    """Returns the average of the weights after one more step.
+
+    The decay is min(decay, (1 + step) / (10 + step)), so that the start is forgotten soon.
+    """
+    d = jnp.minimum(decay, (1 + step) / (10 + step)).astype(jnp.float32) if decay else jnp.float32(0)
+    return jax.tree.map(lambda a, p: p + d * (a - p), average, params)

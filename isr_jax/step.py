@@ -1,0 +1,99 @@
+"""The training step of one device: draw or take a batch, gradients, update, averaged weights."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from isr_jax.config import LossConfig, TrainConfig
+from isr_jax.data import Batch, draw_batch
+from isr_jax.model import ISRResCNet
+from isr_jax.parallel import AXIS
+from isr_jax.state import Params, TrainState, average_params, make_bind, make_optimizer, make_schedule
+
+Metrics = dict[str, Array]
+
+
+def pixel_loss(
+    estimate: Float[Array, "*batch height width channels"],
+    target: Float[Array, "*#batch height width channels"],
+    config: LossConfig,
+) -> Float[Array, ""]:
+    """Returns the mean loss of two pictures on 0..255, measured on 0..1."""
+    error = (estimate - target) / 255
+    if config.kind == "l1":
+        return jnp.abs(error).mean()
+    if config.kind == "l2":
+        return jnp.square(error).mean()
+    return jnp.sqrt(jnp.square(error) + config.epsilon**2).mean()
+
+
+def make_step(
+    model: ISRResCNet, config: TrainConfig, *, total_steps: int, shards: int
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """Makes the step of one device, to be mapped over the axis `AXIS`.
+
+    A step whose loss or gradient is not finite leaves the whole state as it was and says so in `metrics["finite"]`.
+
+    Args:
+      model: Gives the structure; its parameters come from the state.
+      config: Of the run.
+      total_steps: Length of the run, for the schedule.
+      shards: Devices that share a batch.
+    Returns: step(state, source) -> state, metrics. The source is this device's share of a batch, or the `Memory`.
+    """
+    bind = make_bind(model)
+    optimizer = make_optimizer(config.optimizer)
+    schedule = make_schedule(config.schedule, total_steps)
+
+    def loss_of(params: Params, batch: Batch) -> Float[Array, ""]:
+        hr = batch["hr"]
+        if config.loss.stages == "last":
+            return pixel_loss(bind(params)(batch["lr"]), hr, config.loss)
+        iterates = bind(params)(batch["lr"], all_stages=True)
+        weights = [config.loss.earlier_weight] * (config.model.num_stages - 1) + [1.0]
+        losses = [w * pixel_loss(x, hr, config.loss) for w, x in zip(weights, iterates, strict=True)]
+        return jnp.sum(jnp.stack(losses))
+
+    def gradients(params: Params, batch: Batch) -> tuple[Float[Array, ""], Params]:
+        parts = config.optimizer.accumulate
+        if parts == 1:
+            return jax.value_and_grad(loss_of)(params, batch)
+        split = jax.tree.map(lambda a: a.reshape(parts, a.shape[0] // parts, *a.shape[1:]), batch)
+
+        def add(total: Any, part: Batch) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(params, part)), None
+
+        zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+        return jax.tree.map(lambda a: a / parts, jax.lax.scan(add, zero, split)[0])
+
+    def update(state: TrainState, grads: Params, rate: Array) -> tuple[TrainState, Metrics]:
+        updates, moments = optimizer.update(grads, state.optimizer, state.params)
+        updates = jax.tree.map(lambda u: -rate * u, updates)
+        params: Any = optax.apply_updates(state.params, updates)
+        average = average_params(state.average, params, state.step, config.optimizer.ema_decay)
+        norms = {
+            "gradient_norm": optax.global_norm(grads),
+            "update_norm": optax.global_norm(updates),
+            "parameter_norm": optax.global_norm(params),
+        }
+        return TrainState(state.step, params, moments, average), norms
+
+    def step(state: TrainState, source: Any) -> tuple[TrainState, Metrics]:
+        batch = source
+        if config.data.placement == "memory":
+            shard = jax.lax.axis_index(AXIS)
+            batch = draw_batch(source, state.step, shard, shards, seed=config.seed, config=config.data)
+        batch = {name: pixels.astype(jnp.float32) for name, pixels in batch.items()}
+        rate = schedule(state.step)
+        loss, grads = jax.lax.pmean(gradients(state.params, batch), AXIS)
+        new, norms = update(state, grads, rate)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"])
+        new = TrainState(state.step + 1, new.params, new.optimizer, new.average)
+        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
+        return new, {"loss": loss, "learning_rate": rate, "finite": finite, **norms}
+
+    return step

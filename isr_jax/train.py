@@ -1,0 +1,319 @@
+"""``python -m isr_jax.train CONFIG.py --workdir RUN [--field value ...]``: train a model, or go on with a run.
+
+A run folder holds config.json, checkpoints/, metrics.jsonl, tensorboard/, model.safetensors (the averaged weights at
+the last evaluation or save) and best.safetensors (those with the best validation PSNR). The same command resumes it.
+"""
+
+import contextlib
+import json
+import math
+import os
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from isr_jax import datasets
+from isr_jax.__main__ import run
+from isr_jax.checkpoint import Checkpoints
+from isr_jax.command_line import parse_arguments
+from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
+from isr_jax.data import Pair, load_memory, steps_per_epoch, stream_batches, validation_pairs
+from isr_jax.files import replace_file
+from isr_jax.metrics import crop_border, psnr, rgb_to_luma, ssim
+from isr_jax.model import ISRResCNet
+from isr_jax.model_io import load_model, save_model
+from isr_jax.parallel import start
+from isr_jax.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
+from isr_jax.step import make_step
+from isr_jax.writers import Writers
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command line.
+# ---------------------------------------------------------------------------------------------------------------------
+
+_USAGE = "usage: isr-jax train CONFIG.py --workdir RUN [--field value ...]"
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Runs the command."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"{_USAGE}\n\nThe fields, with their defaults before CONFIG.py changes them:\n")
+        parse_fields(TrainConfig(steps=1), ["--help"])
+        return 0 if argv else 2
+    config = load_config(Path(argv[0]))
+    rest, workdir = _take(argv[1:], "--workdir")
+    config = parse_fields(config, rest)
+    if workdir is None:
+        raise ConfigError(f"--workdir is missing; {_USAGE}")
+    train(config, Path(workdir))
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Runs a configuration file and returns its CONFIG.
+
+    Raises:
+      ConfigError: If the file is missing, fails, or has no CONFIG of type TrainConfig.
+    """
+    if path.suffix != ".py":
+        raise ConfigError(f"{path}: the first argument is a configuration, CONFIG.py; {_USAGE}")
+    try:
+        values = runpy.run_path(str(path))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except Exception as error:
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from None
+    if not isinstance(values.get("CONFIG"), TrainConfig):
+        raise ConfigError(f"{path}: has no CONFIG = TrainConfig(...)")
+    return values["CONFIG"]
+
+
+def parse_fields(config: TrainConfig, arguments: list[str]) -> TrainConfig:
+    """Returns `config` with fields replaced as the command line says, e.g. ["--model.num-stages", "5"].
+
+    Raises:
+      ConfigError: If a field is unknown or a value unfit.
+    """
+    return parse_arguments(
+        TrainConfig, arguments, prog="isr-jax train CONFIG.py --workdir RUN", description="", default=config
+    )
+
+
+def _take(arguments: list[str], name: str) -> tuple[list[str], str | None]:
+    """Takes `--name value` or `--name=value` out of the arguments."""
+    for i, argument in enumerate(arguments):
+        if argument.startswith(name + "="):
+            return arguments[:i] + arguments[i + 1 :], argument[len(name) + 1 :]
+        if argument == name and i + 1 < len(arguments):
+            return arguments[:i] + arguments[i + 2 :], arguments[i + 1]
+    return arguments, None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The run.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def train(config: TrainConfig, workdir: Path) -> None:
+    """Trains until the last step, a signal or the time limit; resumes if `workdir` has a checkpoint.
+
+    Raises:
+      UserError: If data, run folder or configuration cannot be used, or the loss is not finite.
+    """
+    began = time.monotonic()
+    stop = _StopSignals()
+    # A resumed run compiles what its first session compiled; kept beside the sub-images.
+    jax.config.update("jax_compilation_cache_dir", str(datasets.cache_folder(config.data) / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
+    parallel = start(config.parallel)
+    if config.data.batch_size % (parallel.size * config.optimizer.accumulate):
+        raise ConfigError(
+            f"data.batch_size is {config.data.batch_size}; it must be divisible by the {parallel.size} devices "
+            f"times optimizer.accumulate={config.optimizer.accumulate}"
+        )
+    chief = jax.process_index() == 0
+    _make_workdir(workdir)
+
+    # ---- data ----
+    scale, channels = config.model.scale, config.model.channels
+    validation = {Path(folder).name: validation_pairs(folder, scale, channels) for folder in config.eval.data}
+    sub_images = datasets.sub_images(config.data, scale=scale, channels=channels)
+    per_epoch = steps_per_epoch(sub_images.size, config.data.batch_size)
+    total = config.steps or math.ceil(config.epochs * per_epoch)
+
+    # ---- model and state ----
+    model = ISRResCNet(config.model, rngs=nnx.Rngs(config.seed))
+    params = get_params(model)
+    if config.checkpoint.init_from:
+        params = _warm_start(params, config.checkpoint.init_from)
+    state = parallel.replicate(init_state(params, make_optimizer(config.optimizer)))
+    in_memory = config.data.placement == "memory"
+    step_fn = parallel.map_step(
+        make_step(model, config, total_steps=total, shards=parallel.size), sharded=not in_memory
+    )
+    evaluate = make_evaluation(model)
+
+    with Checkpoints(workdir, config, sub_images.fingerprint) as checkpoints:
+        # ---- resume ----
+        best: float | None = None
+        if (restored := checkpoints.restore(state)) is not None:
+            state, best = restored
+        first = int(state.step)
+        if chief:
+            text = json.dumps(config_to_dict(config), indent=2) + "\n"
+            replace_file(workdir / "config.json", lambda path: path.write_text(text))
+        writers = Writers(workdir, first_step=first, total_steps=total) if chief else None
+        if writers:
+            count = sum(p.size for p in params.values())
+            writers.say(
+                f"{count:,} parameters; {sub_images.size} sub-images, {per_epoch} steps an epoch; "
+                f"{'resumed at' if first else 'starts at'} step {first} of {total}"
+            )
+        source: Any = parallel.replicate(load_memory(sub_images, scale)) if in_memory else None
+        batches: Iterator[Any] | None = None
+        if not in_memory:
+            share = {"shard": jax.process_index(), "shards": jax.process_count()}
+            batches = stream_batches(sub_images, config.data, scale=scale, seed=config.seed, first_step=first, **share)
+
+        def save(state: TrainState, score: float | None) -> None:
+            checkpoints.save(int(state.step), state, score=score, best=best)
+            if chief:
+                export(model, state, workdir / "model.safetensors", config, score)
+
+        # ---- loop ----
+        clock = _Clock()
+        saved = first
+        for step in range(first + 1, total + 1):
+            with clock.waiting():
+                if batches is not None:
+                    source = parallel.shard(next(batches))
+            with jax.transfer_guard("disallow"):
+                state, metrics = step_fn(state, source)
+            # Waiting here keeps a signal's answer near, and costs nothing: the next step needs this one's state.
+            if not bool(jax.device_get(metrics["finite"])):
+                raise UserError(f"the loss or its gradient is not finite at step {step}; the state before it is saved")
+            clock.count()
+            if writers:
+                writers.advance()
+
+            if step % config.eval.log_every == 0 and writers:
+                values = {k: float(v) for k, v in jax.device_get(metrics).items() if k != "finite"}
+                writers.scalars(step, {**values, **clock.read()})
+                writers.show(loss=f"{values['loss']:.5f}")
+            score = None
+            if config.eval.data and (step % config.eval.every == 0 or step == total):
+                values = evaluate(state.average, validation)
+                score = values[f"{next(iter(validation))}/psnr_y"]
+                better = best is None or score > best
+                best = score if better else best
+                if writers:
+                    writers.scalars(step, values)
+                    writers.show(psnr=f"{score:.2f}")
+                    writers.say(
+                        f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in values.items() if k.endswith("_y"))
+                    )
+                    if better:
+                        export(model, state, workdir / "best.safetensors", config, score)
+                clock.restart()
+            ends = stop.asked or 0 < config.max_minutes * 60 < time.monotonic() - began
+            if score is not None or step % config.checkpoint.every == 0 or step == total or ends:
+                save(state, score)
+                saved = step
+            if ends:
+                break
+        checkpoints.wait()
+        if writers:
+            writers.say(f"saved at step {saved} of {total} in {workdir}")
+            writers.close()
+
+
+def make_evaluation(model: ISRResCNet) -> Callable[[Params, dict[str, list[Pair]]], dict[str, float]]:
+    """Makes the function that measures parameters on validation folders: averages over each folder's pictures.
+
+    Its keys are "FOLDER/psnr_y", "FOLDER/ssim_y" and, with more than one stage, "FOLDER/psnr_y_stage_K".
+    """
+    bind = make_bind(model)
+    scale = model.config.scale
+    predict = jax.jit(lambda params, lr: bind(params).folded()(lr, all_stages=True)[:, 0])
+
+    def luma(picture: np.ndarray) -> np.ndarray:
+        return rgb_to_luma(crop_border(picture, scale))
+
+    def evaluate(params: Params, folders: dict[str, list[Pair]]) -> dict[str, float]:
+        local = jax.tree.map(lambda a: a.addressable_data(0), params)
+        values: dict[str, float] = {}
+        for folder, pairs in folders.items():
+            psnrs, ssims = [], []
+            for pair in pairs:
+                stages = np.asarray(jax.device_get(predict(local, pair.lr[None])))
+                stages = np.clip(np.round(stages), 0, 255).astype(np.uint8)
+                truth = luma(pair.hr)
+                psnrs.append([psnr(luma(x), truth) for x in stages])
+                ssims.append(ssim(luma(stages[-1]), truth))
+            means = np.mean(psnrs, axis=0)
+            values[f"{folder}/psnr_y"] = float(means[-1])
+            values[f"{folder}/ssim_y"] = float(np.mean(ssims))
+            if len(means) > 1:
+                values |= {f"{folder}/psnr_y_stage_{k}": float(v) for k, v in enumerate(means, 1)}
+        return values
+
+    return evaluate
+
+
+def export(model: ISRResCNet, state: TrainState, path: Path, config: TrainConfig, score: float | None) -> None:
+    """Writes the averaged weights as a model file, beside and then renamed."""
+    weights = jax.tree.map(lambda a: np.asarray(a.addressable_data(0)), state.average)
+    metadata = {"step": int(state.step), "steps": config.steps, "seed": config.seed, "psnr_y": score}
+    save_model(path, make_bind(model)(weights), {k: str(v) for k, v in metadata.items() if v is not None})
+
+
+def _warm_start(params: Params, source: str) -> Params:
+    """Replaces the parameters that the model in `source` has in the same shape."""
+    given = get_params(load_model(source))
+    fitting = {k: v for k, v in given.items() if k in params and params[k].shape == v.shape}
+    if not fitting:
+        raise UserError(f"{source}: none of its parameters fits this model")
+    print(f"isr-jax: {len(fitting)} of {len(params)} parameters from {source}", file=sys.stderr)
+    return {**params, **fitting}
+
+
+def _make_workdir(workdir: Path) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe = workdir / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{workdir}: cannot be written ({error.strerror}); choose another --workdir") from None
+
+
+class _StopSignals:
+    """Turns the first SIGTERM or SIGINT into a flag; the second one acts as it always does."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._former = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
+
+    def _ask(self, number: int, frame: Any) -> None:
+        del frame
+        self.asked = True
+        signal.signal(number, self._former[signal.Signals(number)])
+
+
+class _Clock:
+    """Seconds per step, and the share of them spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self._start, self._waited, self._steps = time.perf_counter(), 0.0, 0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        before = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - before
+
+    def count(self) -> None:
+        self._steps += 1
+
+    def read(self) -> dict[str, float]:
+        elapsed = time.perf_counter() - self._start
+        values = {"seconds_per_step": elapsed / max(1, self._steps), "data_wait_share": self._waited / elapsed}
+        self.restart()
+        return values
+
+
+if __name__ == "__main__":
+    run(main)
