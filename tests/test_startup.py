@@ -1,0 +1,66 @@
+"""The compilation cache serves the second start; freed memory is kept where the C library is glibc."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+from isr_jax.startup import prepare_process, use_compilation_cache
+prepare_process()
+import jax, jax.numpy as jnp
+print(use_compilation_cache(), jax.config.jax_enable_compilation_cache)
+events = []
+jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+compiled = jax.jit(lambda x: jax.lax.fori_loop(0, 3, lambda _, y: jnp.sort(jnp.sin(y) @ y.T, axis=0), x))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+print(compiled(jnp.eye(8)).shape)
+print("/jax/compilation_cache/cache_hits" in events)
+"""
+
+
+def start(tmp_path: Path, **variables: str) -> list[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ISR_JAX_COMPILATION", "JAX_COMPILATION"))}
+    environment = (
+        inherited | {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])} | variables
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout.splitlines()
+
+
+def test_the_second_start_finds_the_program(tmp_path):
+    folder = str(tmp_path / "isr_jax")
+    assert start(tmp_path) == [f"{folder} True", "(8, 8)", "False"]
+    assert any(Path(folder).iterdir())
+    assert start(tmp_path) == [f"{folder} True", "(8, 8)", "True"]
+
+
+def test_the_cache_can_be_elsewhere_or_off(tmp_path):
+    elsewhere = str(tmp_path / "elsewhere")
+    assert start(tmp_path, ISR_JAX_COMPILATION_CACHE=elsewhere)[0] == f"{elsewhere} True"
+    assert start(tmp_path, JAX_COMPILATION_CACHE_DIR=elsewhere)[0] == f"{elsewhere} True"
+    assert start(tmp_path, ISR_JAX_COMPILATION_CACHE="off")[0] == "None False"
+    (tmp_path / "file").write_text("")
+    assert start(tmp_path, ISR_JAX_COMPILATION_CACHE=str(tmp_path / "file" / "folder"))[0] == "None True"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is kept on Linux only")
+def test_large_blocks_are_reused():
+    program = (
+        "import ctypes, resource\n"
+        "from isr_jax.startup import keep_freed_memory\n"
+        "import sys; sys.exit(0) if not keep_freed_memory() else None\n"
+        "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "def use():\n    block = bytearray(1 << 26)\n    block[:] = b'x' * len(block)\n"
+        "use(); first = faults(); use(); use()\n"
+        "assert faults() - first < 1000, faults() - first\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
