@@ -37,7 +37,7 @@ VALIDATION = {"skimage": "data/rocket.jpg"}
 TEST = {"skimage": "data/astronaut.png data/chelsea.png data/coffee.png"}
 
 SHOWN = "astronaut"
-DETAILS = ((147, 12), (141, 285))
+DETAILS = ((147, 12), (123, 285))
 """Left and top of the details that are shown, HR pixels, multiples of the scale."""
 DETAIL_SIZE = 162
 ZOOM = 2
