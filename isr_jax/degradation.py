@@ -6,6 +6,7 @@ adjoint pairs nor what their names say, and what weights trained with them need.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -68,17 +69,15 @@ def make_observation_model(
         case "matlab_bicubic":
             weights = polyphase(resize_matrix(16 * scale, 16), scale)
             return _with_adjoint(lambda x: downscale(x, weights), lr_shape, scale, _bicubic_start(scale))
-        case "blur":
-            return _with_adjoint(
-                lambda x: _blur(x, kernel)[:, ::scale, ::scale], lr_shape, scale, _top_left_start(scale)
-            )
+        case "blur" if kernel is not None:
+            return _with_adjoint(partial(_blur_and_decimate, kernel, scale), lr_shape, scale, _top_left_start(scale))
         case "decimation":
             return _with_adjoint(lambda x: x[:, ::scale, ::scale], lr_shape, scale, _top_left_start(scale))
         case "released_bicubic":
             return _released_bicubic(lr_shape, scale)
         case "released_bilinear":
             return _released_bilinear(lr_shape, scale, align_corners)
-        case "released_kernel":
+        case "released_kernel" if kernel is not None:
             return _released_kernel(lr_shape, scale, kernel)
         case "released_decimation":
             return _released_decimation(lr_shape, scale)
@@ -206,12 +205,12 @@ def catmull_rom(fraction: float) -> Float[np.ndarray, " 4"]:
     return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
 
 
-def _blur(x: Images, kernel: Float[Array, "rows cols channels"]) -> Images:
+def _blur_and_decimate(kernel: Float[Array, "rows cols channels"], scale: int, x: Images) -> Images:
     """Correlates each channel with its kernel, with a symmetric border; even kernels lean to the bottom right."""
     rows, cols = kernel.shape[:2]
     padding = ((0, 0), ((rows - 1) // 2, rows // 2), ((cols - 1) // 2, cols // 2), (0, 0))
     x = jnp.pad(x, padding, mode="symmetric")
-    return _correlate_channels(x, kernel)
+    return _correlate_channels(x, kernel)[:, ::scale, ::scale]
 
 
 def _correlate_channels(x: Images, kernel: Array, **options) -> Images:

@@ -70,6 +70,7 @@ class ERD(nnx.Module):
         at_lr = self.config.resolution == "lr"
         x = image
         if at_lr:
+            assert lr_residual is not None
             parts = [space_to_depth(image, self.scale) / 255, lr_residual / 255]
             x = jnp.concatenate(parts + ([carried] if self.config.carry_features else []), axis=-1)
         encoded = self.encoder(x)

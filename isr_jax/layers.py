@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from isr_jax.convolution import conv2d
 
+Border = Literal["reflect", "zero"]
 OUTPUT_AXIS = 3
 INPUT_AXIS = 2
 
@@ -29,13 +30,14 @@ class Conv(nnx.Module):
         outputs: int,
         kernel_size: int,
         *,
-        border: Literal["reflect", "zero"],
+        border: Border,
         weight_norm: bool,
         norm_axis: int = OUTPUT_AXIS,
         kernel_init: nnx.Initializer | None = None,
         rngs: nnx.Rngs,
     ):
-        self.border, self.norm_axis = border, norm_axis
+        self.border: Border = border
+        self.norm_axis = norm_axis
         init = kernel_init or nnx.initializers.he_normal()
         kernel = init(rngs.params(), (kernel_size, kernel_size, inputs, outputs), jnp.float32)
         self.kernel = nnx.Param(kernel)
@@ -82,7 +84,7 @@ class ResidualBlock(nnx.Module):
         self,
         features: int,
         *,
-        border: Literal["reflect", "zero"],
+        border: Border,
         weight_norm: bool,
         shortcut: bool = True,
         kernel_init: nnx.Initializer | None = None,

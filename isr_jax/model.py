@@ -72,7 +72,7 @@ class ISRResCNet(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         self.config = config
         num_stages = config.num_stages
-        self.log_radius = nnx.Param(jnp.linspace(*np.log(config.radius_range), num_stages))
+        self.log_radius = nnx.Param(jnp.asarray(np.log(np.geomspace(*config.radius_range, num_stages)), jnp.float32))
         if config.extrapolation:
             k = np.maximum(np.arange(num_stages), 1)  # the first entry is never used
             self.log_momentum = nnx.Param(jnp.asarray(np.log(k / (k + 3)), jnp.float32))

@@ -16,6 +16,7 @@ def features(channels=4, seed=0):
 @pytest.mark.parametrize("border", ["reflect", "zero"])
 def test_weight_normalised_convolution(axis, border):
     layer = Conv(4, 5, 3, border=border, weight_norm=True, norm_axis=axis, rngs=nnx.Rngs(0))
+    assert layer.gain is not None
     layer.gain[...] = jnp.arange(1.0, layer.gain.size + 1)
     layer.bias[...] = jnp.arange(5.0)
     kernel = reference.weight_norm(np.asarray(layer.kernel[...]), np.asarray(layer.gain[...]), axis)
