@@ -72,7 +72,10 @@ class ERD(nnx.Module):
         if at_lr:
             assert lr_residual is not None
             parts = [space_to_depth(image, self.scale) / 255, lr_residual / 255]
-            x = jnp.concatenate(parts + ([carried] if self.config.carry_features else []), axis=-1)
+            if self.config.carry_features:
+                assert carried is not None
+                parts.append(carried)
+            x = jnp.concatenate(parts, axis=-1)
         encoded = self.encoder(x)
         hidden = self._run_blocks(encoded) if self.config.feedback_steps == 0 else encoded
         for _ in range(self.config.feedback_steps):
