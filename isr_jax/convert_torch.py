@@ -5,6 +5,7 @@ both directions. docs/weights.md explains it.
 """
 
 import hashlib
+import io
 import json
 import re
 import struct
@@ -372,8 +373,8 @@ def _take(state: dict[str, np.ndarray], table: list[Entry], problems: list[str])
             problems.append(f"{key} holds {array.dtype}, not float32 or half precision")
         elif not np.isfinite(array).all():
             problems.append(f"{key} holds infinities or NaNs")
-        elif np.abs(array).max(initial=0) > LARGEST_WEIGHT:
-            problems.append(f"{key} holds {np.abs(array).max():.2g}, which no trained weight is")
+        elif (largest := float(np.abs(array).max(initial=0))) > LARGEST_WEIGHT:
+            problems.append(f"{key} holds {largest:.2g}, which no trained weight is")
         elif key.endswith(".weight_v") and not np.square(array, dtype=np.float32).sum(axis=(1, 2, 3)).all():
             problems.append(f"{key} has a channel of zeros, by whose norm weight normalisation would divide")
         elif entry.duplicate_of is None:
@@ -476,7 +477,7 @@ def certify(model: ISRResCNet, golden: str | Path) -> dict[str, Any]:
     """
     path = Path(golden)
     data = _read_bytes(path)
-    case = _read_golden(path)
+    case = _read_golden(data, path)
     config = model.config
     mode = str(case["mode"]) if "mode" in case else None
     for name, theirs, ours in (
@@ -512,9 +513,9 @@ def certify(model: ISRResCNet, golden: str | Path) -> dict[str, Any]:
     }
 
 
-def _read_golden(path: Path) -> dict[str, np.ndarray]:
+def _read_golden(data: bytes, path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
             case = {name: file[name] for name in file.files}
     except Exception as error:  # np.load has no list of what it raises on damaged files
         raise UserError(f"{path} is not a golden .npz file ({type(error).__name__}: {error})") from None

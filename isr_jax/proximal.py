@@ -1,18 +1,20 @@
 """The proximal step's projection and its radius."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
 def noise_radius(
-    noise_std: Float[Array, " batch"], log_radius: Float[Array, ""], num_values: int
+    noise_std: Float[Array, " batch"], log_radius: Float[Array, ""], num_values: Any
 ) -> Float[Array, " batch"]:
     r"""Returns the radius of the ball that the noise of each image lies in, e^alpha sigma sqrt(N - 1).
 
     Args:
       noise_std: Noise level sigma per image, on the 0..255 scale.
       log_radius: alpha, the learned logarithm of the radius in units of the expected norm.
-      num_values: N, the values of one image: height x width x channels.
+      num_values: N, the values of one image: height x width x channels (a whole number, or a symbol of `jax.export`).
     Returns: Radius per image, same unit as `noise_std`.
     References: Umer et al. 2020 (arXiv 2009.04809), proximal step.
     """

@@ -121,7 +121,7 @@ def _unpickle(stream: io.BytesIO, load_storage: LoadStorage | None) -> Any:
             warnings.simplefilter("ignore")  # pickletools' about the strings of a damaged file
             return _run(stream, load_storage)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error) as error:
-        raise _Refused(f"damaged, or not written by torch.save ({str(error)[:80] or type(error).__name__})") from None
+        raise _Refused(f"damaged, or not a file of torch.save ({str(error)[:80] or type(error).__name__})") from None
 
 
 def _run(stream: io.BytesIO, load_storage: LoadStorage | None) -> Any:
@@ -404,8 +404,6 @@ def _member_bounds(data: bytes, entry: zipfile.ZipInfo, position: int) -> tuple[
 
 def _read_legacy(data: bytes) -> Any:
     """Reads three pickles of header, the pickle of the value, the list of storages, and then their numbers."""
-    if not data.startswith(b"\x80"):
-        raise _Refused("not a file of torch.save: neither a zip archive nor a pickle")
     stream = io.BytesIO(data)
     if _unpickle(stream, None) != _LEGACY_MAGIC or _unpickle(stream, None) != _LEGACY_PROTOCOL:
         raise _Refused("a pickle, but not one of torch.save")

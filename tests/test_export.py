@@ -1,0 +1,79 @@
+"""StableHLO files, run in a process that has JAX and not this package."""
+
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from isr_jax.__main__ import exit_code
+from isr_jax.config import ConfigError, ERDConfig, ModelConfig
+from isr_jax.export import export_stablehlo, main
+from isr_jax.model import ISRResCNet
+from isr_jax.model_io import save_model
+
+LOAD = """
+import sys
+import numpy as np
+sys.modules["isr_jax"] = None  # an import would fail
+import jax
+for name in sys.argv[1:]:
+    exported = jax.export.deserialize(bytearray(open(name + ".stablehlo", "rb").read()))
+    inputs = np.load(name + "_inputs.npz")
+    np.savez(name + "_outputs.npz", **{key: exported.call(lr) for key, lr in inputs.items()})
+"""
+LITE = ERDConfig(features=4, num_blocks=1, feedback_steps=0, resolution="lr", weight_norm=False, carry_features=True)
+SMALL = ERDConfig(features=4, num_blocks=1, feedback_steps=1)
+
+
+def pictures(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+
+
+def test_runs_in_a_process_without_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    released = ModelConfig(num_stages=2, scale=2, erd=SMALL)
+    lite = ModelConfig(num_stages=2, scale=3, channels=1, per_stage=True, data_term="matlab_bicubic", erd=LITE)
+    expected = {}
+    for name, config in {"released": released, "lite": lite}.items():
+        model = ISRResCNet(config, rngs=nnx.Rngs(0))
+        save_model(f"{name}.safetensors", model)
+        assert exit_code(main, [f"{name}.safetensors", "--format", "stablehlo"]) == 0
+        inputs = {"a": pictures(1, 8, 8, config.channels), "b": pictures(2, 13, 11, config.channels)}
+        np.savez(f"{name}_inputs.npz", **inputs)
+        expected[name] = {key: jax.jit(model)(lr) for key, lr in inputs.items()}
+    subprocess.run([sys.executable, "-c", LOAD, *expected], check=True)
+    for name, pictures_of in expected.items():
+        outputs = np.load(f"{name}_outputs.npz")
+        for key, hr in pictures_of.items():
+            np.testing.assert_allclose(outputs[key], hr, atol=2e-3)
+
+
+def test_fixed_size(tmp_path):
+    model = ISRResCNet(ModelConfig(num_stages=1, erd=SMALL), rngs=nnx.Rngs(0))
+    exported = jax.export.deserialize(bytearray(export_stablehlo(model, size=(9, 12))))
+    lr = jnp.asarray(pictures(2, 9, 12, 3))
+    np.testing.assert_allclose(exported.call(lr), model(lr), atol=1e-3)
+    with pytest.raises(ValueError, match="shape"):
+        exported.call(jnp.asarray(pictures(2, 9, 13, 3)))
+
+
+def test_the_kernel_is_a_second_input():
+    model = ISRResCNet(ModelConfig(num_stages=1, data_term="blur", erd=SMALL), rngs=nnx.Rngs(0))
+    exported = jax.export.deserialize(bytearray(export_stablehlo(model, size=(9, 12), kernel_size=5)))
+    lr, kernel = jnp.asarray(pictures(1, 9, 12, 3)), jnp.asarray(pictures(5, 5) / 255 / 12.5)
+    np.testing.assert_allclose(exported.call(lr, kernel), model(lr, kernel=kernel), atol=1e-3)
+
+
+def test_usage_errors():
+    model = ISRResCNet(ModelConfig(num_stages=1, erd=SMALL), rngs=nnx.Rngs(0))
+    with pytest.raises(ConfigError, match="at least 8 pixels"):
+        export_stablehlo(model, size=(7, 12))
+    with pytest.raises(ConfigError, match="takes no --kernel-size"):
+        export_stablehlo(model, kernel_size=5)
+    model = ISRResCNet(ModelConfig(num_stages=1, data_term="blur", erd=SMALL), rngs=nnx.Rngs(0))
+    with pytest.raises(ConfigError, match="needs --kernel-size"):
+        export_stablehlo(model)
