@@ -21,8 +21,9 @@ import safetensors
 import safetensors.numpy
 
 from isr_jax.config import ConfigError, DataTerm, ERDConfig, ModelConfig, UserError
+from isr_jax.files import replace_file
 from isr_jax.model import ISRResCNet
-from isr_jax.model_io import parameters_to_dict, replace_file
+from isr_jax.model_io import parameters_to_dict
 from isr_jax.proximal import noise_radius, project_l2_ball
 from isr_jax.torch_file import MAX_FILE_BYTES, parse_torch_file
 
@@ -417,9 +418,7 @@ def export_weights(path: str | Path, model: ISRResCNet, *, names: WeightNormName
     if config.data_term in modes:
         notes["mode"] = modes[config.data_term]
     data = safetensors.numpy.save(tensors, metadata={"format": "pt", "isr_jax": json.dumps(notes)})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda temporary: temporary.write_bytes(data))
+    replace_file(Path(path), lambda temporary: temporary.write_bytes(data))
 
 
 def _check_expressible(config: ModelConfig, layout: Layout) -> None:

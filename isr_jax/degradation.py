@@ -104,7 +104,7 @@ def squared_norm(apply: Callable[[Images], Images], back_project: Callable[[Imag
 def _with_adjoint(apply, lr_shape, scale, initial_estimate) -> ObservationModel:
     """Completes H by its exact adjoint and the step size; the norm is that of a 16 x 16 LR picture."""
 
-    def adjoint_for(n: int, h: int, w: int, c: int):
+    def adjoint_for(n, h, w, c):
         hr = jax.ShapeDtypeStruct((n, h * scale, w * scale, c), jnp.float32)
         return lambda y: jax.linear_transpose(apply, hr)(y)[0]
 
@@ -279,14 +279,14 @@ def _corner_start(lr_shape, scale: int, align_corners: bool = False):
     return lambda y: _sample_from_corners(y, (h * scale, w * scale), align_corners)
 
 
-def _sample_from_corners(x: Images, size: tuple[int, int], align_corners: bool) -> Images:
+def _sample_from_corners(x: Images, size: tuple[Any, Any], align_corners: bool) -> Images:
     """Samples bilinearly at positions from -1 to 1 inclusive, with zeros outside: the released start of every mode.
 
     Note: Unless `align_corners`, -1 and 1 are read as the outer edges of the corner pixels, although the positions are
       spaced as if they were the centres. This darkens the border: a constant 100 becomes 50 on the edges.
     """
 
-    def matrix(in_size: int, out_size: int) -> Array:
+    def matrix(in_size, out_size) -> Array:
         # Whole numbers, in units of 1 / unit of a pixel: exact, and good for the symbolic sizes of an export.
         unit = 2 * (out_size - 1)
         i = jnp.arange(out_size)

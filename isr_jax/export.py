@@ -11,8 +11,9 @@ import tyro
 from isr_jax.__main__ import run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError
+from isr_jax.files import replace_file
 from isr_jax.model import ISRResCNet
-from isr_jax.model_io import find_model, load_model, replace_file
+from isr_jax.model_io import find_model, load_model
 
 SMALLEST_SIZE = 8
 """The noise estimate reflects 7 pixels at the border."""
@@ -48,7 +49,6 @@ def main(argv: list[str] | None = None) -> None:
     if output.is_dir():
         raise ConfigError(f"{output} is a folder; --output is the file to write")
     data = export_stablehlo(load_model(path), size=options.size, kernel_size=options.kernel_size)
-    output.parent.mkdir(parents=True, exist_ok=True)
     replace_file(output, lambda temporary: temporary.write_bytes(data))
     size = "any height and width of at least 8" if options.size is None else "{}x{} pixels".format(*options.size)
     print(f"wrote {output} ({len(data) / 2**20:.1f} MiB): LR pictures float32 (N, height, width, channels), {size}")

@@ -60,7 +60,7 @@ def _filter_and_halve(x: Array, axis: int) -> Array:
     return sum(float(tap) * window for tap, window in zip(DB7_HIGH_PASS, windows, strict=True))  # pyright: ignore
 
 
-def _every_second(x: Array, axis: int, start: int, count: int) -> Array:
+def _every_second(x: Array, axis: int, start: int, count) -> Array:
     index = [slice(None)] * x.ndim
     index[axis] = slice(start, start + 2 * (count - 1) + 1, 2)
     return x[tuple(index)]
