@@ -21,6 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from isr_jax.config import ConfigError, DataTerm, ERDConfig, ModelConfig, UserError
+from isr_jax.degradation import make_observation_model
 from isr_jax.files import replace_file
 from isr_jax.model import ISRResCNet
 from isr_jax.model_io import parameters_to_dict
@@ -49,6 +50,8 @@ PARTS: dict[Layout, tuple[str, str]] = {
 }
 LARGEST_WEIGHT = 1e6
 """Far beyond any trained weight; what a flipped bit of an exponent makes."""
+QUANTITIES = ("init", "sigma", "grad_in", "grad", "erd_in", "erd", "iterates", "output")
+"""What a golden file may hold to compare, or to compute from."""
 TOLERANCE = 0.02
 """Grey levels on 0..255 that the certificate allows. Ten stages of float32 differ by about 0.001."""
 
@@ -486,21 +489,25 @@ def certify(model: ISRResCNet, golden: str | Path) -> dict[str, Any]:
     ):
         if theirs != ours:
             raise UserError(f"{path} is for {name} {theirs}, the model for {ours}: convert with what the file is for")
-    kernel = None
-    if "kernel" in case:  # (channels, 1, rows, columns)
-        kernel = jnp.asarray(case["kernel"][:, 0].transpose(1, 2, 0), jnp.float32)
-    lr = jnp.asarray(case["lr"], jnp.float32)
     try:
-        computed = _compute(model, lr, kernel, case)
-    except ValueError as error:
+        lr = jnp.asarray(case["lr"], jnp.float32)
+        # PyTorch's kernel is (channels, 1, rows, columns).
+        kernel = jnp.asarray(case["kernel"][:, 0].transpose(1, 2, 0), jnp.float32) if "kernel" in case else None
+        arrays = {name: jnp.asarray(array, jnp.float32) for name, array in case.items() if name in QUANTITIES}
+        computed = _compute(model, lr, kernel, arrays)
+    except (IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path} does not fit the model: {error}") from None
-    differences = {}
-    for name, value in computed.items():
-        expected = _expected(case, name)
-        if value.shape != expected.shape:
-            raise UserError(f"{path}: {name} has shape {expected.shape}, the model computes {value.shape}")
-        difference = np.abs(np.asarray(value, np.float64) - expected)
-        differences[name] = float(difference.max()) if np.isfinite(difference).all() else float("inf")
+    differences: dict[str, float] = {}
+    for name in (name for name in QUANTITIES if name in computed):
+        value = computed[name]
+        if value.shape != case[name].shape:
+            raise UserError(f"{path}: {name} has shape {case[name].shape}, the model computes {value.shape}")
+        difference = np.abs(np.asarray(value, np.float64) - case[name])
+        difference = np.where(np.isfinite(difference), difference, np.inf)
+        if name == "iterates":
+            differences |= {f"stage {k}": float(of_stage.max()) for k, of_stage in enumerate(difference, 1)}
+        else:
+            differences[name] = float(difference.max())
     if not differences:
         raise UserError(f"{path} holds nothing to compare with (iterates, output, init, sigma, grad, erd)")
     return {
@@ -523,35 +530,21 @@ def _read_golden(data: bytes, path: Path) -> dict[str, np.ndarray]:
     return case
 
 
-def _compute(model: ISRResCNet, lr: jax.Array, kernel: jax.Array | None, case: dict[str, np.ndarray]):
+@jax.jit
+def _compute(
+    model: ISRResCNet, lr: jax.Array, kernel: jax.Array | None, case: dict[str, jax.Array]
+) -> dict[str, jax.Array]:
     """Returns what the model makes of each quantity that the golden file has."""
     observation, state = model.prepare(lr, kernel=kernel)
-    computed: dict[str, jax.Array] = {}
-    if "init" in case:
-        computed["init"] = state.x
-    if "sigma" in case:
-        computed["sigma"] = observation.noise_std
-    if "grad" in case and "grad_in" in case:
-        degradation = model._observation_model(lr.shape, kernel)
-        computed["grad"] = degradation.gradient(jnp.asarray(case["grad_in"]), lr)
-    if "erd" in case and "erd_in" in case:
-        noise, _ = model.erd(jnp.asarray(case["erd_in"]))
+    computed = {"init": state.x, "sigma": observation.noise_std}
+    if "grad_in" in case:
+        degradation = make_observation_model(model.config.data_term, lr.shape, model.config.scale, kernel=kernel)
+        computed["grad"] = degradation.gradient(case["grad_in"], lr)
+    if "erd_in" in case:
+        noise, _ = model.erd(case["erd_in"])
         radius = noise_radius(observation.noise_std, model.log_radius[0], noise[0].size)
         computed["erd"] = project_l2_ball(noise, radius)
     if "iterates" in case or "output" in case:
-        _, iterates = jax.jit(lambda model, o, s: model.iterate(o, s, 0, model.config.num_stages))(
-            model, observation, state
-        )
-        for k, x in enumerate(iterates, 1):
-            if "iterates" in case:
-                computed[f"stage {k}"] = x
-        if "output" in case:
-            computed["output"] = iterates[-1]
-    return computed
-
-
-def _expected(case: dict[str, np.ndarray], name: str) -> np.ndarray:
-    if not name.startswith("stage "):
-        return case[name]
-    index = int(name.removeprefix("stage ")) - 1
-    return case["iterates"][index] if index < len(case["iterates"]) else np.empty(0)
+        _, iterates = model.iterate(observation, state, 0, model.config.num_stages)
+        computed |= {"iterates": iterates, "output": iterates[-1]}
+    return {name: value for name, value in computed.items() if name in case}

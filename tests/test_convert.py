@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from flax import nnx
 
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.convert import main
-from isr_jax.model import ISRResCNet
 from isr_jax.model_io import load_model, parameters_to_dict, read_metadata, save_model
 from isr_jax.torch_file import read_torch_file
+from tests.random_model import random_model
 from tests.released_weights import isrrescnet, srrescgan
 from tests.test_convert_torch import small_case
 from tests.torch_writer import torch_bytes
@@ -102,7 +101,7 @@ def test_usage_errors(tmp_path, capsys):
 def test_a_model_that_pytorch_cannot_hold(tmp_path, capsys):
     erd = ERDConfig(features=2, num_blocks=1, feedback_steps=0, resolution="lr")
     config = ModelConfig(num_stages=1, data_term="matlab_bicubic", erd=erd)
-    save_model(tmp_path / "lite.safetensors", ISRResCNet(config, rngs=nnx.Rngs(0)))
+    save_model(tmp_path / "lite.safetensors", random_model(config))
     assert convert(tmp_path / "lite.safetensors", tmp_path / "out.safetensors") == 1
     assert "erd.resolution is 'lr'" in capsys.readouterr().err
     assert not (tmp_path / "out.safetensors").exists()

@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig
 from isr_jax.export import export_stablehlo, main
-from isr_jax.model import ISRResCNet
 from isr_jax.model_io import save_model
+from tests.random_model import random_model
 
 LOAD = """
 import sys
@@ -27,6 +26,7 @@ for name in sys.argv[1:]:
 """
 LITE = ERDConfig(features=4, num_blocks=1, feedback_steps=0, resolution="lr", weight_norm=False, carry_features=True)
 SMALL = ERDConfig(features=4, num_blocks=1, feedback_steps=1)
+UPSCALE = jax.jit(lambda model, lr, kernel=None: model(lr, kernel=kernel))
 
 
 def pictures(*shape: int) -> np.ndarray:
@@ -39,12 +39,12 @@ def test_runs_in_a_process_without_the_package(tmp_path, monkeypatch):
     lite = ModelConfig(num_stages=2, scale=3, channels=1, per_stage=True, data_term="matlab_bicubic", erd=LITE)
     expected = {}
     for name, config in {"released": released, "lite": lite}.items():
-        model = ISRResCNet(config, rngs=nnx.Rngs(0))
+        model = random_model(config)
         save_model(f"{name}.safetensors", model)
         assert exit_code(main, [f"{name}.safetensors", "--format", "stablehlo"]) == 0
         inputs = {"a": pictures(1, 8, 8, config.channels), "b": pictures(2, 13, 11, config.channels)}
         np.savez(f"{name}_inputs.npz", **inputs)
-        expected[name] = {key: jax.jit(model)(lr) for key, lr in inputs.items()}
+        expected[name] = {key: UPSCALE(model, lr) for key, lr in inputs.items()}
     subprocess.run([sys.executable, "-c", LOAD, *expected], check=True)
     for name, pictures_of in expected.items():
         outputs = np.load(f"{name}_outputs.npz")
@@ -53,27 +53,27 @@ def test_runs_in_a_process_without_the_package(tmp_path, monkeypatch):
 
 
 def test_fixed_size(tmp_path):
-    model = ISRResCNet(ModelConfig(num_stages=1, erd=SMALL), rngs=nnx.Rngs(0))
+    model = random_model(ModelConfig(num_stages=1, erd=SMALL))
     exported = jax.export.deserialize(bytearray(export_stablehlo(model, size=(9, 12))))
     lr = jnp.asarray(pictures(2, 9, 12, 3))
-    np.testing.assert_allclose(exported.call(lr), model(lr), atol=1e-3)
+    np.testing.assert_allclose(exported.call(lr), UPSCALE(model, lr), atol=1e-3)
     with pytest.raises(ValueError, match="shape"):
         exported.call(jnp.asarray(pictures(2, 9, 13, 3)))
 
 
 def test_the_kernel_is_a_second_input():
-    model = ISRResCNet(ModelConfig(num_stages=1, data_term="blur", erd=SMALL), rngs=nnx.Rngs(0))
+    model = random_model(ModelConfig(num_stages=1, data_term="blur", erd=SMALL))
     exported = jax.export.deserialize(bytearray(export_stablehlo(model, size=(9, 12), kernel_size=5)))
     lr, kernel = jnp.asarray(pictures(1, 9, 12, 3)), jnp.asarray(pictures(5, 5) / 255 / 12.5)
-    np.testing.assert_allclose(exported.call(lr, kernel), model(lr, kernel=kernel), atol=1e-3)
+    np.testing.assert_allclose(exported.call(lr, kernel), UPSCALE(model, lr, kernel), atol=1e-3)
 
 
 def test_usage_errors():
-    model = ISRResCNet(ModelConfig(num_stages=1, erd=SMALL), rngs=nnx.Rngs(0))
+    model = random_model(ModelConfig(num_stages=1, erd=SMALL))
     with pytest.raises(ConfigError, match="at least 8 pixels"):
         export_stablehlo(model, size=(7, 12))
     with pytest.raises(ConfigError, match="takes no --kernel-size"):
         export_stablehlo(model, kernel_size=5)
-    model = ISRResCNet(ModelConfig(num_stages=1, data_term="blur", erd=SMALL), rngs=nnx.Rngs(0))
+    model = random_model(ModelConfig(num_stages=1, data_term="blur", erd=SMALL))
     with pytest.raises(ConfigError, match="needs --kernel-size"):
         export_stablehlo(model)
