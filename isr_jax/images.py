@@ -40,7 +40,7 @@ FORMATS = {
 """What can be written, by the file's suffix. Read are these by their content, and the first frame of a GIF."""
 
 _READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # nothing that runs an interpreter, such as EPS
-_pillow_limit = threading.Lock()
+_pillow_limit, _stderr_lock = threading.Lock(), threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,9 @@ def read_image(source: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXEL
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's notes on odd metadata
+            if data[:2] in (b"II", b"MM"):
+                with _quiet_libtiff():
+                    return _decode(data, name, max_pixels)
             return _decode(data, name, max_pixels)
     except UserError:
         raise
@@ -253,6 +256,21 @@ def _open(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
                 " raise it (--max-pixels) if you trust the file"
             )
         yield image
+
+
+@contextmanager
+def _quiet_libtiff() -> Iterator[None]:
+    """Sends what libtiff itself writes to standard error (beside the error that Pillow raises) nowhere."""
+    with _stderr_lock:
+        sys.stderr.flush()
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
