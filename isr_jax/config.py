@@ -179,6 +179,10 @@ class LossConfig:
             raise ConfigError("loss.depth has a meaning only with loss.window")
         if self.window and self.stages == "all":
             raise ConfigError('loss.window compares each window\'s last stage; it needs loss.stages="last"')
+        if self.depth > self.window and self.depth % self.window:
+            raise ConfigError(
+                f"loss.depth is {self.depth}; beyond loss.window it must be a multiple of it, {self.window}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -354,6 +358,8 @@ class TrainConfig:
                 f"data.tile_size is {self.data.tile_size} HR pixels; a patch of data.patch_size={self.data.patch_size} "
                 f"at scale {self.model.scale} needs {self.data.patch_size * self.model.scale}"
             )
+        if self.loss.window and self.optimizer.accumulate > 1:
+            raise ConfigError("loss.window makes several updates a batch; it needs optimizer.accumulate=1")
         if max(self.loss.window, self.loss.depth) > self.model.num_stages:
             raise ConfigError(f"loss.window and loss.depth cannot exceed model.num_stages, {self.model.num_stages}")
 

@@ -53,11 +53,11 @@ def sub_images(config: DataConfig, *, scale: int, channels: int) -> SubImages:
     least = config.patch_size * scale
     parts, size, names = [], 0, []
     for source in config.train:
-        builder = _build(source, config, scale=scale, channels=channels, tile=tile, least=least)
+        builder, digest = _build(source, config, scale=scale, channels=channels, tile=tile, least=least)
         read = tfds.ReadConfig(interleave_cycle_length=1, shuffle_reshuffle_each_iteration=False)
         parts.append(builder.as_dataset(split="train", shuffle_files=False, read_config=read))
         size += builder.info.splits["train"].num_examples
-        names.append(builder.builder_config.name)
+        names.append(digest)
     dataset = parts[0]
     for part in parts[1:]:
         dataset = dataset.concatenate(part)
@@ -196,11 +196,12 @@ class Picture(NamedTuple):
         return lr, hr
 
 
-def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: int, least: int) -> Any:
-    """Returns the builder of one source, its sub-images in the cache."""
+def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: int, least: int) -> tuple[Any, str]:
+    """Returns the builder of one source, its sub-images in the cache, and a digest of content and recipe."""
     pairs, content = folder_pictures(Path(source), scale)
     recipe = f"{AlignedSubImages.VERSION}|{scale}|{channels}|{tile}|{least}|{content}"
-    name = f"x{scale}_{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+    name = f"x{scale}_{digest}" + ("_strict" if config.strict else "")
     cache = cache_folder(config)
 
     def builder(directory: Path) -> Any:
@@ -236,7 +237,7 @@ def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: 
                 ) from None
         finally:
             shutil.rmtree(building, ignore_errors=True)
-    return builder(final)
+    return builder(final), digest
 
 
 def folder_pictures(folder: Path, scale: int) -> tuple[list[Picture], str]:

@@ -82,6 +82,38 @@ def make_step(
         }
         return TrainState(state.step, params, moments, average), norms
 
+    def windows(state: TrainState, batch: Batch, rate: Array) -> tuple[TrainState, Metrics]:
+        """Truncated back-propagation: an update after every `window` stages, through the last `depth` of them."""
+        stages, every = config.model.num_stages, config.loss.window
+        observation, start = bind(state.params).prepare(batch["lr"])
+        solver = {0: start}  # by stage; detached, and computed with the parameters of its time
+        finite, metrics = jnp.bool_(True), {}
+        for end in [*range(every, stages, every), stages]:
+            first = max(0, end - (config.loss.depth or every))
+            reached = max(k for k in solver if k <= first)
+            entering, _ = bind(state.params).iterate(observation, solver[reached], reached, first)
+            entering = jax.lax.stop_gradient(entering)
+
+            def loss_of_window(params: Params, entering: Any = entering, first: int = first, end: int = end) -> Any:
+                leaving, _ = bind(params).iterate(observation, entering, first, end)
+                return pixel_loss(leaving.x, batch["hr"], config.loss), leaving
+
+            weight = 1.0 if end == stages else config.loss.earlier_weight
+            (loss, leaving), grads = jax.value_and_grad(loss_of_window, has_aux=True)(state.params)
+            solver[end] = jax.lax.stop_gradient(leaving)
+            loss, grads = jax.lax.pmean((loss, jax.tree.map(lambda g, w=weight: w * g, grads)), AXIS)
+            state, norms = update(state, grads, rate)
+            finite &= jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"])
+            metrics = {"loss": loss, **norms}
+        return state, {**metrics, "finite": finite}
+
+    def whole(state: TrainState, batch: Batch, rate: Array) -> tuple[TrainState, Metrics]:
+        """One update, from the loss after all stages."""
+        loss, grads = jax.lax.pmean(gradients(state.params, batch), AXIS)
+        state, norms = update(state, grads, rate)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"])
+        return state, {"loss": loss, "finite": finite, **norms}
+
     def step(state: TrainState, source: Any) -> tuple[TrainState, Metrics]:
         batch = source
         if config.data.placement == "memory":
@@ -89,11 +121,9 @@ def make_step(
             batch = draw_batch(source, state.step, shard, shards, seed=config.seed, config=config.data)
         batch = {name: pixels.astype(jnp.float32) for name, pixels in batch.items()}
         rate = schedule(state.step)
-        loss, grads = jax.lax.pmean(gradients(state.params, batch), AXIS)
-        new, norms = update(state, grads, rate)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"])
+        new, metrics = (windows if config.loss.window else whole)(state, batch, rate)
         new = TrainState(state.step + 1, new.params, new.optimizer, new.average)
-        new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state)
-        return new, {"loss": loss, "learning_rate": rate, "finite": finite, **norms}
+        new = jax.tree.map(lambda a, b: jnp.where(metrics["finite"], a, b), new, state)
+        return new, {"learning_rate": rate, **metrics}
 
     return step

@@ -1,0 +1,88 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from isr_jax.config import DataConfig, UserError
+from isr_jax.datasets import cut, sub_images
+from isr_jax.resize import imresize
+
+
+def write_photos(folder, sizes, seed=0):
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for i, (height, width) in enumerate(sizes):
+        pixels = imresize(rng.integers(0, 256, (height // 4 + 2, width // 4 + 2, 3)).astype(np.uint8), 5.0)
+        Image.fromarray(pixels[:height, :width]).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("length", [7, 48, 49, 95, 96, 97, 200])
+def test_cut_covers_the_side_in_multiples_of_the_scale(length):
+    length, tile, scale = length // 3 * 3, 48, 3
+    covered = np.zeros(length, int)
+    for start in cut(length, tile, scale):
+        assert start % scale == 0
+        covered[start : start + tile] += 1
+    assert covered.min() >= 1
+    assert covered.max() <= 2 or length < 2 * tile
+
+
+def test_sub_images_are_aligned_and_cached_by_content(tmp_path):
+    photos = write_photos(tmp_path / "photos", [(65, 97), (40, 48)])
+    config = DataConfig(train=(str(photos),), cache_dir=str(tmp_path / "cache"), tile_size=49, patch_size=8)
+    built = sub_images(config, scale=4, channels=3)
+    elements = list(built.dataset.as_numpy_iterator())
+    assert built.size == len(elements) == 2 * 2 + 1
+    whole = np.asarray(Image.open(photos / "0.png"))[:64, :96]
+    lr = imresize(whole, 1 / 4)
+    np.testing.assert_array_equal(elements[0]["hr"], whole[:48, :48])
+    np.testing.assert_array_equal(elements[3]["hr"], whole[-48:, -48:])
+    np.testing.assert_array_equal(elements[3]["lr"], lr[-12:, -12:])  # made from the whole picture, not from the tile
+    assert [int(e["picture"]) for e in elements] == [0, 0, 0, 0, 1]
+
+    assert sub_images(config, scale=4, channels=3).fingerprint == built.fingerprint
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    Image.open(photos / "0.png").rotate(180).save(photos / "0.png")
+    assert sub_images(config, scale=4, channels=3).fingerprint != built.fingerprint
+
+
+def test_pairs_are_used_as_they_are_and_must_match(tmp_path):
+    folder = tmp_path / "set"
+    write_photos(folder / "HR", [(64, 64), (66, 64)])
+    write_photos(folder / "LRx2", [(32, 32), (33, 32)], seed=1)
+    config = DataConfig(train=(str(folder),), cache_dir=str(tmp_path / "cache"), tile_size=64, patch_size=8)
+    first = next(sub_images(config, scale=2, channels=3).dataset.as_numpy_iterator())
+    np.testing.assert_array_equal(first["lr"], np.asarray(Image.open(folder / "LRx2" / "0.png")))
+    (folder / "LRx2" / "1.png").unlink()
+    with pytest.raises(UserError, match=r"do not match: 1 is in only one"):
+        sub_images(config, scale=2, channels=3)
+
+
+def test_broken_pictures_are_skipped_with_a_count_or_refused(tmp_path, capfd):
+    photos = write_photos(tmp_path / "photos", [(40, 40), (40, 40)])
+    (photos / "broken.png").write_bytes((photos / "0.png").read_bytes()[:200])
+    Image.new("RGB", (8, 8)).save(photos / "small.png")
+    config = {"train": (str(photos),), "cache_dir": str(tmp_path / "cache"), "tile_size": 40, "patch_size": 8}
+    assert sub_images(DataConfig(**config), scale=4, channels=3).size == 2
+    said = capfd.readouterr().err
+    assert "broken.png" in said
+    assert "small.png" in said
+    assert "2 pictures skipped, 2 used" in said
+    with pytest.raises(UserError, match=r"broken\.png"):
+        sub_images(DataConfig(**config, strict=True), scale=4, channels=3)
+    assert not [p for p in (tmp_path / "cache").iterdir() if p.name.startswith(".")]  # nothing half-built is left
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir()])
+def test_a_missing_or_empty_folder_is_named(tmp_path, make):
+    make(tmp_path / "none")
+    with pytest.raises(UserError, match="none"):
+        sub_images(DataConfig(train=(str(tmp_path / "none"),), cache_dir=str(tmp_path)), scale=2, channels=3)
+
+
+def test_grey_models_get_grey_pictures(tmp_path):
+    photos = write_photos(tmp_path / "photos", [(40, 40)])
+    config = DataConfig(train=(str(photos),), cache_dir=str(tmp_path / "cache"), tile_size=40, patch_size=8)
+    element = next(sub_images(config, scale=2, channels=1).dataset.as_numpy_iterator())
+    assert element["hr"].shape == (40, 40, 1)
+    assert element["lr"].shape == (20, 20, 1)
