@@ -48,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Train, evaluate and super-resolve on photographs of Python packages.")
     parser.add_argument("--workdir", default="runs/demo", help="folder of everything this writes (runs/demo)")
     workdir = Path(parser.parse_args().workdir)
-    photos, run_folder, results = workdir / "photos", workdir / "run", workdir / "results"
+    photos, run_folder, results = workdir / "photos", workdir / "small_x3", workdir / "results"
     start = time.perf_counter()
 
     # ---------------------------------------------------------------------------------------------------- photographs
@@ -61,32 +61,26 @@ def main() -> int:
         Image.fromarray(imresize(np.asarray(Image.open(path)), 1 / SCALE)).save(small / path.name)
 
     # ------------------------------------------------------------------------------------------------------- commands
+    test, scores, shown = photos / "test", results / "scores.json", f"{SHOWN}.png"
     isr_jax("train", CONFIG, "--workdir", run_folder, "--data.train", photos / "train")
-    rows = {}
     (ROOT / results).mkdir(exist_ok=True)
-    for label, model in {"bicubic": "bicubic", "isr_jax": run_folder}.items():
-        report = results / f"{label}.json"
-        isr_jax("evaluate", "--model", model, "--data", photos / "test", "--scale", SCALE, "--json", report)
-        rows[label] = json.loads((ROOT / report).read_text())["rows"][0]
-    shown = f"{SHOWN}.png"
-    isr_jax("upscale", photos / "test" / f"LRx{SCALE}" / shown, "--output", results / shown, "--model", run_folder)
+    isr_jax("evaluate", "--model", "bicubic", run_folder, "--data", test, "--scale", SCALE, "--json", scores)
+    isr_jax("upscale", test / f"LRx{SCALE}" / shown, "--output", results / shown, "--model", run_folder)
 
     # -------------------------------------------------------------------------------------------------------- results
-    picture = ROOT / results / "side_by_side.png"
-    lr, hr, ours = (np.asarray(Image.open(ROOT / path / shown)) for path in (small, photos / "test/HR", results))
-    psnrs = {
-        label: next(i["psnr_y"] for i in row["images"] if i["name"].startswith(SHOWN)) for label, row in rows.items()
-    }
+    bicubic, ours = json.loads((ROOT / scores).read_text())["rows"]
+    lr, hr, sr = (np.asarray(Image.open(ROOT / path / shown)) for path in (small, test / "HR", results))
     panels = {
         f"Input, {lr.shape[1]}x{lr.shape[0]}": np.kron(lr, np.ones((SCALE, SCALE, 1), np.uint8)),
-        f"Bicubic, {psnrs['bicubic']:.2f} dB": imresize(lr, SCALE),
-        f"isr_jax, {psnrs['isr_jax']:.2f} dB": ours,
+        f"Bicubic, {psnr_of(bicubic):.2f} dB": imresize(lr, SCALE),
+        f"isr_jax, {psnr_of(ours):.2f} dB": sr,
         f"Truth, {hr.shape[1]}x{hr.shape[0]}": hr,
     }
-    side_by_side(panels).save(picture)
+    picture = results / "side_by_side.png"
+    side_by_side(panels).save(ROOT / picture)
     print(f"\nPhotographs it did not train on, x{SCALE}, PSNR-Y in dB / SSIM-Y:\n")
-    print(table(rows))
-    print(f"\nLook at {picture.relative_to(ROOT)} ({time.perf_counter() - start:.0f} s in all).")
+    print(table(bicubic, ours))
+    print(f"\nLook at {picture} ({time.perf_counter() - start:.0f} s in all).")
     return 0
 
 
@@ -121,14 +115,18 @@ def package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def table(rows: dict[str, dict]) -> str:
-    """Formats the evaluations: a line for each picture and one for the mean; PSNR and SSIM of both, and the gain."""
+def psnr_of(row: dict) -> float:
+    """Returns the PSNR-Y of the picture that is shown."""
+    return next(image["psnr_y"] for image in row["images"] if Path(image["name"]).stem == SHOWN)
+
+
+def table(bicubic: dict, ours: dict) -> str:
+    """Formats two rows of an evaluation: a line for each picture and one for the mean, and what we gain."""
     lines = [f"  {'':12}{'bicubic':>16}{'isr_jax':>16}{'gain':>9}"]
-    of_images = zip(rows["bicubic"]["images"], rows["isr_jax"]["images"], strict=True)
-    named = [(Path(a["name"]).stem, a, b) for a, b in of_images]
-    for name, a, b in [*named, ("mean", rows["bicubic"], rows["isr_jax"])]:
-        cells = "".join(f"{row['psnr_y']:9.2f} /{row['ssim_y']:.4f}".replace("/0", "/ 0") for row in (a, b))
-        lines.append(f"  {name:12}{cells}{b['psnr_y'] - a['psnr_y']:+9.2f}")
+    of_images = zip(bicubic["images"], ours["images"], strict=True)
+    for name, a, b in [*((a["name"], a, b) for a, b in of_images), ("mean", bicubic, ours)]:
+        cells = "".join(f"{score['psnr_y']:8.2f} / {score['ssim_y']:.3f}" for score in (a, b))
+        lines.append(f"  {Path(name).stem:12}{cells}{b['psnr_y'] - a['psnr_y']:+9.2f}")
     return "\n".join(lines)
 
 
