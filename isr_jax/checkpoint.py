@@ -32,9 +32,10 @@ class Checkpoints:
         self._folder = folder
         self._record = {"config": config_to_dict(config), "data": data}
         self._allow_changes = config.checkpoint.allow_changes
+        policy: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(config.checkpoint.every)
         self._checkpointer = ocp.training.Checkpointer(
-            (folder / "checkpoints").absolute(),
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(config.checkpoint.every),
+            str((folder / "checkpoints").absolute()),
+            save_decision_policy=policy,
             preservation_policy=_preservation(config.checkpoint),
             cleanup_tmp_directories=True,
         )

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -29,7 +29,7 @@ def parse_arguments(
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            given = {} if default is None else {"default": default}
+            given: dict[str, Any] = {} if default is None else {"default": default}
             return tyro.cli(cls, args=argv, prog=prog, description=description, **given)
     except SystemExit as end:
         if not end.code:

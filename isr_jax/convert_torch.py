@@ -95,7 +95,7 @@ def key_table(config: ModelConfig, layout: Layout) -> list[Entry]:
         # transposed convolution, whose weight is (inputs, outputs, height, width).
         gain: tuple[int, ...] = (shape[0], 1, 1, 1)
         outputs = shape[1] if kind == "transposed" else shape[0]
-        weights: list[tuple[str, str, Kind, tuple[int, ...]]] = [("bias", "bias", "vector", (outputs,))]
+        weights: list[tuple[str, str, Any, tuple[int, ...]]] = [("bias", "bias", "vector", (outputs,))]
         if erd.weight_norm:
             weights += [("weight_g", "gain", "gain", gain), ("weight_v", "kernel", kind, shape)]
         else:
@@ -193,7 +193,7 @@ def import_weights(
 
     has_feedback = config.erd.feedback_steps > 0
     if feedback_steps is None:
-        feedback_steps = notes.get("feedback_steps", 4) if has_feedback else 0
+        feedback_steps = int(notes.get("feedback_steps", 4)) if has_feedback else 0
     if has_feedback != (feedback_steps > 0):
         raise ConfigError(
             f"{path} has {'a' if has_feedback else 'no'} feedback block (model.fbblock), so --feedback-steps must be "

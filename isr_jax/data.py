@@ -108,9 +108,9 @@ def draw_batch(
         jax.lax.dynamic_slice_in_dim(a, shard * share, share, axis=0) for a in (index, corners, turns)
     )
 
-    def crop(pictures: Array, i: Array, corner: Array, size: int) -> Array:
+    def crop(pictures: Array | np.ndarray, i: Array, corner: Array, size: int) -> Array:
         start = (i, corner[0], corner[1], jnp.zeros((), corner.dtype))
-        return jax.lax.dynamic_slice(pictures, start, (1, size, size, pictures.shape[-1]))[0]
+        return jax.lax.dynamic_slice(jnp.asarray(pictures), start, (1, size, size, pictures.shape[-1]))[0]
 
     def one(i: Array, candidates: Array, turn: Array) -> tuple[Array, Array]:
         lr = jax.vmap(lambda corner: crop(memory.lr, i, corner, patch))(candidates)
@@ -179,7 +179,7 @@ def stream_batches(
         tf.data.Dataset.range(first_epoch, tf.int64.max)
         .flat_map(epoch)
         .enumerate(start=first_step * rows)
-        .filter(mine)
+        .filter(mine)  # pyright: ignore[reportArgumentType]
         .map(patches, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(share, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)

@@ -71,11 +71,8 @@ class ERD(nnx.Module):
         x = image
         if at_lr:
             assert lr_residual is not None
-            parts = [space_to_depth(image, self.scale) / 255, lr_residual / 255]
-            if self.config.carry_features:
-                assert carried is not None
-                parts.append(carried)
-            x = jnp.concatenate(parts, axis=-1)
+            parts: list[Array] = [space_to_depth(image, self.scale) / 255, lr_residual / 255]
+            x = jnp.concatenate(parts if carried is None else [*parts, carried], axis=-1)
         encoded = self.encoder(x)
         hidden = self._run_blocks(encoded) if self.config.feedback_steps == 0 else encoded
         for _ in range(self.config.feedback_steps):

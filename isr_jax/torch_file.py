@@ -128,6 +128,7 @@ def _run(stream: io.BytesIO, load_storage: LoadStorage | None) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
+    arg: Any
     for count, (opcode, arg, _) in enumerate(pickletools.genops(stream)):
         if count >= MAX_INSTRUCTIONS:
             raise _Refused(f"its pickle has more than {MAX_INSTRUCTIONS:,} instructions")
