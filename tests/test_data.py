@@ -27,9 +27,7 @@ def built(tmp_path_factory):
 def stream(built, first_step, count, *, shard=0, shards=1, seed=3, **changes):
     config, images = built
     config = dataclasses.replace(config, **changes)
-    batches = stream_batches(
-        images, config, scale=SCALE, seed=seed, first_step=first_step, shard=shard, shards=shards
-    )
+    batches = stream_batches(images, config, scale=SCALE, seed=seed, first_step=first_step, shard=shard, shards=shards)
     return list(itertools.islice(batches, count))
 
 
@@ -118,9 +116,7 @@ def test_texture_and_candidates_are_preferred():
     rng = np.random.default_rng(0)
     lr = np.full((2, 32, 32, 1), 100, np.uint8)
     lr[1] = rng.integers(0, 256, lr[1].shape)
-    memory = Memory(
-        lr, lr.repeat(2, 1).repeat(2, 2), np.full((2, 2), 32, np.int32), np.array([0.1, 1.0], np.float32)
-    )
+    memory = Memory(lr, lr.repeat(2, 1).repeat(2, 2), np.full((2, 2), 32, np.int32), np.array([0.1, 1.0], np.float32))
     config = DataConfig(batch_size=64, patch_size=4, placement="memory", sampling="texture")
     drawn = np.concatenate([draws(memory, s, 0, 1, config)["lr"] for s in range(20)])
     assert np.mean(drawn.std((1, 2, 3)) > 0) == pytest.approx(0.9, abs=0.03)
