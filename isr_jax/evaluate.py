@@ -30,6 +30,7 @@ from isr_jax.files import replace_file
 from isr_jax.images import list_images, read_image, write_image
 from isr_jax.metrics import crop_border, psnr, rgb_to_luma, ssim
 from isr_jax.resize import crop_to_multiple, imresize
+from isr_jax.startup import prepare_process
 
 if TYPE_CHECKING:
     from isr_jax.infer import Upscaler
@@ -144,7 +145,7 @@ class Row:
     ensemble: bool
     images: tuple[Scores, ...]
     cost: dict[str, Any] = field(default_factory=dict)
-    """Parameters, MACs per HR pixel, seconds, memory, compilations."""
+    """Parameters, MACs per HR pixel, seconds without compiling, memory of the largest program, compilations."""
 
     @property
     def label(self) -> str:
@@ -385,7 +386,7 @@ def _evaluate_one(name: str, model: "Upscaler | None", dataset: Dataset, config:
 def _load(name: str, config: EvaluateConfig) -> "Upscaler":
     from isr_jax import infer
 
-    infer.use_compilation_cache()
+    prepare_process()
     kernel = None if config.kernel is None else infer.read_kernel(config.kernel)
     return infer.load(
         name, ensemble=config.ensemble, num_stages=config.num_stages, kernel=kernel, batch_size=config.batch_size
@@ -423,7 +424,7 @@ def _read_8_bits(path: Path) -> np.ndarray:
 
 def format_table(rows: Iterable[Row]) -> str:
     """Returns the rows as a table in Markdown, aligned so that it also reads well in a terminal."""
-    lines = [["dataset", "scale", "model", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB", "parameters", "MAC/pixel", "s"]]
+    lines = [["dataset", "scale", "model", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB", "parameters", "MAC/pixel", "MiB", "s"]]
     for row in rows:
         cost = row.cost
         lines.append(
@@ -442,6 +443,7 @@ def format_table(rows: Iterable[Row]) -> str:
                 ),
                 f"{cost['parameters']:,}",
                 f"{cost['macs_per_pixel']:,.0f}",
+                f"{cost['peak_bytes'] / 2**20:.0f}" if "peak_bytes" in cost else "-",
                 f"{cost['seconds']:.1f}",
             ]
         )

@@ -325,15 +325,6 @@ def round_to(values: Float[np.ndarray, "..."], dtype: Any) -> Shaped[np.ndarray,
     return np.clip(np.floor(values + 0.5), 0, np.iinfo(dtype).max).astype(dtype)
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk between runs, unless JAX has been told where to already."""
-    if jax.config.jax_compilation_cache_dir is None:  # pyright: ignore
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "isr_jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
 def _windows(size: int, window: int, halo: int) -> list[tuple[int, int, int]]:
     """Covers 0..size by windows of one length: (start of the window, first and last pixel taken from it)."""
     if size <= window:

@@ -28,6 +28,7 @@ from isr_jax.images import (
     write_image,
 )
 from isr_jax.resize import imresize
+from isr_jax.startup import prepare_process
 
 BICUBIC = "bicubic"
 PIPE = "-"
@@ -165,7 +166,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
         return lambda picture: enlarge_bicubic(picture, scale)
     from isr_jax import infer
 
-    infer.use_compilation_cache()
+    prepare_process()
     model = infer.load(
         config.model,
         ensemble=config.ensemble,
