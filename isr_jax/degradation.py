@@ -7,7 +7,7 @@ adjoint pairs nor what their names say, and what weights trained with them need.
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
