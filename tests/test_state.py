@@ -1,0 +1,65 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from isr_jax.config import ERDConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from isr_jax.model import ISRResCNet
+from isr_jax.state import average_params, get_params, make_bind, make_optimizer, make_schedule
+
+
+def test_bound_parameters_are_used_and_come_back():
+    erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, resolution="lr")
+    model = ISRResCNet(ModelConfig(scale=2, num_stages=2, data_term="matlab_bicubic", erd=erd), rngs=nnx.Rngs(0))
+    params = get_params(model)
+    assert "erd.blocks.0.conv1.kernel" in params
+    bind = make_bind(model)
+    jax.tree.map(np.testing.assert_array_equal, get_params(bind(params)), params)
+    lr = jnp.full((1, 6, 6, 3), 90.0).at[0, 2, 3].set(10.0)
+    np.testing.assert_array_equal(bind(params)(lr), model(lr))
+    other = {k: v + 0.1 for k, v in params.items()}
+    assert not np.allclose(bind(other)(lr), model(lr))
+
+
+def test_schedules():
+    rate = make_schedule(ScheduleConfig(kind="cosine", learning_rate=2.0, warmup_steps=4, final_fraction=0.1), 104)
+    np.testing.assert_allclose([rate(s) for s in (0, 1, 3, 4, 54, 104)], [0.5, 1, 2, 2, 1.1, 0.2], rtol=1e-5)
+    rate = make_schedule(ScheduleConfig(kind="multistep", learning_rate=1.0, milestones=(0.5, 0.8)), 10)
+    np.testing.assert_allclose([rate(s) for s in (0, 4, 5, 7, 8, 9)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
+    assert make_schedule(ScheduleConfig(kind="constant", learning_rate=3.0), 10)(9) == 3
+
+
+@pytest.mark.parametrize("kind", ["adam", "amsgrad", "adamw"])
+def test_the_update_is_optax_own(kind):
+    decay = 0.1 if kind == "adamw" else 0.0
+    optimizer = make_optimizer(OptimizerConfig(kind=kind, weight_decay=decay))
+    reference = {
+        "adam": optax.adam(0.01),
+        "amsgrad": optax.amsgrad(0.01),
+        "adamw": optax.adamw(0.01, weight_decay=decay),
+    }[kind]
+    params = expected = {"a": jnp.array([1.0, -2.0])}
+    state, state2 = optimizer.init(params), reference.init(params)
+    for grads in ({"a": jnp.array([0.3, 4.0])}, {"a": jnp.array([-2.0, 0.1])}):
+        updates, state = optimizer.update(grads, state, params)
+        params = optax.apply_updates(params, jax.tree.map(lambda u: -0.01 * u, updates))
+        updates, state2 = reference.update(grads, state2, expected)
+        expected = optax.apply_updates(expected, updates)
+    np.testing.assert_allclose(params["a"], expected["a"], rtol=1e-6)
+
+
+def test_clipping_acts_on_the_global_norm():
+    # The first moment shows what came through: (1 - b1) times the clipped gradient.
+    optimizer = make_optimizer(OptimizerConfig(clip_norm=1.0, b1=0.5))
+    params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
+    _, state = optimizer.update({"a": jnp.array([30.0]), "b": jnp.array([40.0])}, optimizer.init(params), params)
+    np.testing.assert_allclose([state[1].mu["a"][0], state[1].mu["b"][0]], [0.3, 0.4], rtol=1e-6)
+
+
+def test_average_forgets_the_start_and_then_moves_slowly():
+    one, zero = {"a": jnp.ones(())}, {"a": jnp.zeros(())}
+    assert average_params(one, zero, jnp.int32(0), 0.9)["a"] == pytest.approx(0.1)
+    assert average_params(one, zero, jnp.int32(10_000), 0.9)["a"] == pytest.approx(0.9)
+    assert average_params(one, zero, jnp.int32(10_000), 0.0)["a"] == 0

@@ -1,0 +1,178 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from isr_jax.config import (
+    DataConfig,
+    ERDConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+from isr_jax.model import ISRResCNet
+from isr_jax.parallel import Parallel
+from isr_jax.state import get_params, init_state, make_bind, make_optimizer
+from isr_jax.step import make_step, pixel_loss
+
+CONFIG = TrainConfig(
+    model=ModelConfig(
+        scale=2,
+        num_stages=4,
+        data_term="matlab_bicubic",
+        noise_from="lr",
+        erd=ERDConfig(features=4, num_blocks=1, feedback_steps=1, kernel_size=3),
+    ),
+    data=DataConfig(batch_size=4, patch_size=8),
+    optimizer=OptimizerConfig(ema_decay=0.9),
+    schedule=ScheduleConfig(kind="constant", learning_rate=1e-2),
+    steps=10,
+)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    hr = rng.integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
+    return {"lr": hr[:, ::2, ::2].copy(), "hr": hr}
+
+
+def stepped(config, batch, steps=1, model=None):
+    """Runs real steps on one device."""
+    model = model or ISRResCNet(config.model, rngs=nnx.Rngs(0))
+    parallel = Parallel(tuple(jax.devices()[:1]), "shard_map")
+    step = parallel.map_step(make_step(model, config, total_steps=config.steps, shards=1), sharded=True)
+    state = parallel.replicate(init_state(get_params(model), make_optimizer(config.optimizer)))
+    metrics = {}
+    for _ in range(steps):
+        state, metrics = step(state, parallel.shard(batch))
+    return jax.device_get(state), jax.device_get(metrics)
+
+
+def assert_params_close(a, b, **tolerance):
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], err_msg=name, **tolerance)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("l1", 2.0), ("l2", 5.0), ("charbonnier", 2.0)])
+def test_losses_are_means_on_the_unit_scale(kind, expected):
+    estimate, target = 255 * jnp.array([1.0, 4.0]).reshape(1, 1, 2, 1), 255 * jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1)
+    assert pixel_loss(estimate, target, LossConfig(kind=kind, epsilon=1e-6)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_step_is_adam_on_the_mean_gradient(batch):
+    model = ISRResCNet(CONFIG.model, rngs=nnx.Rngs(0))
+    params, bind = get_params(model), make_bind(model)
+    lr, hr = (jnp.asarray(batch[k], jnp.float32) for k in ("lr", "hr"))
+    loss, grads = jax.value_and_grad(lambda p: jnp.abs(bind(p)(lr) - hr).mean() / 255)(params)
+    optimizer = optax.adam(1e-2)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    expected = optax.apply_updates(params, updates)
+    state, metrics = stepped(CONFIG, batch)
+    assert metrics["loss"] == pytest.approx(float(loss), rel=1e-5)
+    # Adam's first step is the sign of the gradient: where that is rounding noise, either sign is right.
+    sure = {k: np.abs(g) > 1e-7 for k, g in grads.items()}
+    for name in expected:
+        np.testing.assert_allclose(state.params[name][sure[name]], expected[name][sure[name]], atol=2e-5)
+    assert state.step == 1
+
+
+def test_all_stages_are_weighted(batch):
+    config = dataclasses.replace(CONFIG, loss=LossConfig(stages="all", earlier_weight=0.25))
+    model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
+    iterates = model(jnp.asarray(batch["lr"], jnp.float32), all_stages=True)
+    losses = [jnp.abs(x - batch["hr"]).mean() / 255 for x in iterates]
+    expected = 0.25 * sum(losses[:-1]) + losses[-1]
+    assert stepped(config, batch)[1]["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_accumulated_parts_make_the_same_update(batch):
+    parts = dataclasses.replace(CONFIG, optimizer=dataclasses.replace(CONFIG.optimizer, accumulate=2))
+    (whole, a), (halves, b) = stepped(CONFIG, batch), stepped(parts, batch)
+    assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+    assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-3)
+    assert_params_close(whole.optimizer[1].mu, halves.optimizer[1].mu, atol=1e-7, rtol=1e-3)
+
+
+def test_remat_changes_nothing_but_the_memory(batch):
+    remat = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, remat=True))
+    (a, first), (b, second) = stepped(CONFIG, batch), stepped(remat, batch)
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-6)
+    assert_params_close(a.optimizer[1].mu, b.optimizer[1].mu, atol=1e-8, rtol=1e-4)
+
+
+def eager_truncated(config, batch):
+    """An independent truncated back-propagation: stage by stage, in the manner of a PyTorch training loop."""
+    model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
+    bind, params = make_bind(model), get_params(model)
+    optimizer = optax.adam(config.schedule.learning_rate)
+    moments = optimizer.init(params)
+    lr, hr = (jnp.asarray(batch[k], jnp.float32) for k in ("lr", "hr"))
+    stages, k1 = config.model.num_stages, config.loss.window
+    k2 = config.loss.depth or k1
+    observation, state = model.prepare(lr)
+    trail, gradients = [state], []  # trail[k]: the detached state after k stages
+    for k in range(stages):
+        state, _ = bind(params).iterate(observation, trail[-1], k, k + 1)
+        trail.append(state)
+        if (k + 1) % k1 == 0 or k + 1 == stages:
+            start = max(0, k + 1 - k2)
+
+            def loss(params, start=start, last=k + 1):
+                state = trail[start]
+                for j in range(start, last):
+                    state, _ = bind(params).iterate(observation, state, j, j + 1)
+                return jnp.abs(state.x - hr).mean() / 255 * (1.0 if last == stages else config.loss.earlier_weight)
+
+            grads = jax.grad(loss)(params)
+            # The states that a deeper window passes through again were made with the weights of their time; the end
+            # of the window is what the present weights make of its start.
+            state = trail[start]
+            for j in range(start, k + 1):
+                state, _ = bind(params).iterate(observation, state, j, j + 1)
+            trail[-1] = state
+            updates, moments = optimizer.update(grads, moments, params)
+            params = optax.apply_updates(params, updates)
+            gradients.append(grads)
+    return params, moments, gradients
+
+
+@pytest.mark.parametrize(("window", "depth"), [(2, 0), (2, 1), (2, 4), (3, 2)])
+def test_truncated_back_propagation_agrees_with_an_eager_one(batch, window, depth):
+    config = dataclasses.replace(CONFIG, loss=LossConfig(window=window, depth=depth))
+    params, moments, gradients = eager_truncated(config, batch)
+    state, metrics = stepped(config, batch)
+    assert len(gradients) == 2
+    assert metrics["gradient_norm"] == pytest.approx(float(optax.global_norm(gradients[-1])), rel=2e-2)
+    mu = state.optimizer[1].mu
+    for name in mu:
+        scale = max(float(jnp.abs(moments[0].mu[name]).max()), 1e-6)
+        np.testing.assert_allclose(mu[name], moments[0].mu[name], atol=0.02 * scale, err_msg=name)
+    assert state.optimizer[1].count == 2
+    assert_params_close(params, state.params, atol=2.5e-2)
+
+
+def test_one_window_of_all_stages_is_full_back_propagation(batch):
+    window = dataclasses.replace(CONFIG, loss=LossConfig(window=CONFIG.model.num_stages))
+    (a, first), (b, second) = stepped(CONFIG, batch), stepped(window, batch)
+    assert first["loss"] == pytest.approx(second["loss"], rel=1e-6)
+    assert_params_close(a.optimizer[1].mu, b.optimizer[1].mu, atol=1e-8, rtol=1e-3)
+
+
+def test_a_step_that_is_not_finite_leaves_the_state_alone(batch):
+    model = ISRResCNet(CONFIG.model, rngs=nnx.Rngs(0))
+    model.erd.decoder.bias[...] = jnp.full(3, jnp.nan)
+    before = get_params(model)
+    state, metrics = stepped(CONFIG, batch, model=model)
+    assert not metrics["finite"]
+    assert state.step == 0
+    assert_params_close(state.params, before)
+    assert_params_close(state.average, before)
+
+
