@@ -61,10 +61,10 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     )
 
 
-def make_schedule(config: ScheduleConfig, steps: int) -> Callable[[Int[Array, ""]], Float[Array, ""]]:
+def make_schedule(config: ScheduleConfig, steps: int) -> Callable[[Int[Array, ""] | int], Float[Array, ""]]:
     """Makes the learning rate as a function of the step, for a run of `steps`."""
 
-    def learning_rate(step: Int[Array, ""]) -> Float[Array, ""]:
+    def learning_rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
         position = jnp.asarray(step, jnp.float32)
         warmup = jnp.minimum(1.0, (position + 1) / max(1, config.warmup_steps))
         if config.kind == "multistep":
