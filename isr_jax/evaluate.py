@@ -424,7 +424,9 @@ def _read_8_bits(path: Path) -> np.ndarray:
 
 def format_table(rows: Iterable[Row]) -> str:
     """Returns the rows as a table in Markdown, aligned so that it also reads well in a terminal."""
-    lines = [["dataset", "scale", "model", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB", "parameters", "MAC/pixel", "MiB", "s"]]
+    lines = [
+        ["dataset", "scale", "model", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB", "parameters", "MAC/pixel", "MiB", "s"]
+    ]
     for row in rows:
         cost = row.cost
         lines.append(

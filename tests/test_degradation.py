@@ -38,18 +38,19 @@ def model(mode, shape, scale, kernel=None, **options):
 def test_adjoint_by_dot_product(mode, shape, scale):
     h = model(mode, shape, scale)
     x, y = random((shape[0], shape[1] * scale, shape[2] * scale, shape[3])), random(shape, 1)
-    left = np.vdot(np.asarray(h.apply(x), np.float64), np.asarray(y, np.float64))
-    right = np.vdot(np.asarray(x, np.float64), np.asarray(h.back_project(y), np.float64))
+    down, up = jax.jit(lambda x, y: (h.apply(x), h.back_project(y)))(x, y)
+    left = np.vdot(np.asarray(down, np.float64), np.asarray(y, np.float64))
+    right = np.vdot(np.asarray(x, np.float64), np.asarray(up, np.float64))
     assert left == pytest.approx(right, rel=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 2, 4, 5, 15])
-@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize(("size", "colour"), [(1, True), (4, False), (4, True), (15, True)])
 def test_adjoint_of_any_blur_kernel(size, colour):
     shape = (1, 6, 7, 3)
     h = model("blur", shape, 2, gaussian(size, 2.0, 3 if colour else None))
     x, y = random((1, 12, 14, 3)), random(shape, 1)
-    assert float(jnp.vdot(h.apply(x), y)) == pytest.approx(float(jnp.vdot(x, h.back_project(y))), rel=1e-5)
+    left, right = jax.jit(lambda x, y: (jnp.vdot(h.apply(x), y), jnp.vdot(x, h.back_project(y))))(x, y)
+    assert float(left) == pytest.approx(float(right), rel=1e-5)
 
 
 @pytest.mark.parametrize("mode", RIGHT)
@@ -57,22 +58,27 @@ def test_gradient_is_the_derivative_of_the_data_term(mode):
     shape = (1, 6, 5, 3)
     h = model(mode, shape, 3)
     x, y = random((1, 18, 15, 3)), random(shape, 1)
-    expected = jax.grad(lambda x: 0.5 * jnp.sum((h.apply(x) - y) ** 2))(x)
-    np.testing.assert_allclose(h.gradient(x, y), expected, atol=1e-3)
+    expected = jax.jit(jax.grad(lambda x: 0.5 * jnp.sum((h.apply(x) - y) ** 2)))(x)
+    np.testing.assert_allclose(jax.jit(h.gradient)(x, y), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("mode", RIGHT)
-@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("scale", [2, 3])
 def test_the_step_makes_the_data_term_fall(mode, scale):
     shape = (1, 12, 12, 3)
     h = model(mode, shape, scale)
     x, y = random((1, 12 * scale, 12 * scale, 3)), random(shape, 1)
-    step = float(h.step_size())
-    values = []
-    for _ in range(10):
-        values.append(float(jnp.sum((h.apply(x) - y) ** 2)))
-        x = x - step * h.gradient(x, y)
-    assert all(b <= a for a, b in itertools.pairwise(values))
+
+    @jax.jit
+    def descend(x, y):
+        step = h.step_size()
+
+        def iterate(x, _):
+            return x - step * h.gradient(x, y), jnp.sum((h.apply(x) - y) ** 2)
+
+        return jax.lax.scan(iterate, x, length=10)[1]
+
+    assert all(b <= a for a, b in itertools.pairwise(descend(x, y)))
 
 
 @pytest.mark.parametrize("mode", RIGHT)
@@ -82,7 +88,7 @@ def test_squared_norm_is_the_largest_singular_value_squared(mode):
     basis = jnp.eye(144).reshape(144, 12, 12, 1)
     batch = model(mode, (144, 6, 6, 1), 2, gaussian(3, 1.0))
     matrix = np.asarray(batch.apply(basis)).reshape(144, 36).T
-    norm = squared_norm(h.apply, h.back_project, (1, 12, 12, 1))
+    norm = jax.jit(lambda: squared_norm(h.apply, h.back_project, (1, 12, 12, 1)))()
     assert float(norm) == pytest.approx(np.linalg.norm(matrix, 2) ** 2, rel=0.01)
 
 

@@ -174,5 +174,3 @@ def test_a_step_that_is_not_finite_leaves_the_state_alone(batch):
     assert state.step == 0
     assert_params_close(state.params, before)
     assert_params_close(state.average, before)
-
-
