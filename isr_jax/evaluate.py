@@ -424,9 +424,8 @@ def _read_8_bits(path: Path) -> np.ndarray:
 
 def format_table(rows: Iterable[Row]) -> str:
     """Returns the rows as a table in Markdown, aligned so that it also reads well in a terminal."""
-    lines = [
-        ["dataset", "scale", "model", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB", "parameters", "MAC/pixel", "MiB", "s"]
-    ]
+    quality, cost = ("PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB"), ("parameters", "MAC/pixel", "MiB", "s")
+    lines = [["dataset", "scale", "model", *quality, *cost]]
     for row in rows:
         cost = row.cost
         lines.append(
