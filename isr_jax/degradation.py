@@ -41,7 +41,7 @@ class ObservationModel(NamedTuple):
 
 def make_observation_model(
     data_term: DataTerm,
-    lr_shape: tuple[int, int, int, int],
+    lr_shape: tuple[Any, ...],
     scale: int,
     *,
     kernel: Kernel | None = None,
@@ -51,7 +51,7 @@ def make_observation_model(
 
     Args:
       data_term: Which model; see `isr_jax.config.ModelConfig.data_term`. "none" has an initial estimate only.
-      lr_shape: (N, height, width, channels) of the LR images.
+      lr_shape: (N, height, width, channels) of the LR images; whole numbers, or the symbols of `jax.export`.
       scale: HR size over LR size.
       kernel: Blur kernel of "blur" and "released_kernel", correlated with the image; one for all channels, or one each.
       align_corners: Of "released_bilinear".

@@ -211,10 +211,35 @@ def test_as_a_program(tmp_path):
         assert "SRResCGAN" in done.stdout
         assert target.exists()
         target.unlink()
-        failed = subprocess.run([sys.executable, *command, source], capture_output=True, text=True)
-        assert failed.returncode == 2
-        assert failed.stderr.startswith("isr-jax: ")
-        assert "Traceback" not in failed.stderr
+    failed = subprocess.run([sys.executable, "-m", "isr_jax", "convert", source], capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("isr-jax: ")
+    assert failed.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (isrrescnet, ["--mode", "bicubic"]),
+        (isrrescnet, ["--mode", "bilinear", "--scale", "3"]),
+        (isrrescnet, ["--mode", "normal", "--feedback-steps", "2"]),
+        (isrrescnet, ["--mode", "kernel"]),
+        (srrescgan, ["--scale", "2"]),
+    ],
+)
+def test_golden_files_by_pytorch(make, options, tmp_path):
+    """A golden file that PyTorch makes of a checkpoint certifies the conversion of that checkpoint."""
+    python = os.environ.get("ISR_JAX_TORCH_PYTHON")
+    if not python:
+        pytest.skip("needs $ISR_JAX_TORCH_PYTHON, a Python that has torch")
+    source, golden, target = tmp_path / "x.pth", tmp_path / "golden.npz", tmp_path / "x.safetensors"
+    source.write_bytes(torch_bytes({"state_dict": make(channels=1)}))
+    script = Path(__file__).parents[1] / "experiments/make_golden.py"
+    subprocess.run([python, script, source, golden, *options], check=True)
+    assert convert(source, target, "--golden", golden, *options) == 0
+    differences = read_metadata(target)["certificate"]["largest_difference"]
+    assert differences.keys() >= {"init", "sigma", "erd", "output" if make is srrescgan else "stage 3"}
+    assert max(differences.values()) < 0.01
 
 
 @pytest.mark.parametrize(

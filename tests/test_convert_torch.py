@@ -206,11 +206,13 @@ def test_provenance(tmp_path):
 
 def test_the_table_is_the_file():
     config = ModelConfig(num_stages=3, erd=ERDConfig(features=4, num_blocks=2))
-    for layout, state in (("ISRResCNet", isrrescnet()), ("SRResCGAN", srrescgan())):
-        if layout == "SRResCGAN":
-            erd = ERDConfig(features=4, num_blocks=2, feedback_steps=0)
-            config = ModelConfig(num_stages=1, data_term="none", extrapolation=False, erd=erd)
-        assert {e.key: e.shape for e in key_table(config, layout)} == {k: a.shape for k, a in state.items()}
+    gan_erd = ERDConfig(features=4, num_blocks=2, feedback_steps=0)
+    gan_config = ModelConfig(num_stages=1, data_term="none", extrapolation=False, erd=gan_erd)
+    for table, state in (
+        (key_table(config, "ISRResCNet"), isrrescnet()),
+        (key_table(gan_config, "SRResCGAN"), srrescgan()),
+    ):
+        assert {e.key: e.shape for e in table} == {k: a.shape for k, a in state.items()}
     full = key_table(ModelConfig(), "ISRResCNet")
     assert len(full) == 92
     assert sum(e.duplicate_of is not None for e in full) == 40
