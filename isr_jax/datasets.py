@@ -225,6 +225,7 @@ def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: 
         try:
             cache.mkdir(parents=True, exist_ok=True)
             logging.getLogger("absl").setLevel(logging.ERROR)
+            tfds.disable_progress_bar()
             print(f"isr-jax: cutting {len(pairs)} pictures of {source} into {final}", file=sys.stderr)
             builder(building).download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False, verify_ssl=True)
