@@ -20,7 +20,7 @@ AXIS = "devices"
 class Parallel(NamedTuple):
     """The devices of a run, of all processes, in one order."""
 
-    devices: tuple[jax.Device, ...]
+    devices: tuple[jax.Device, ...]  # pyright: ignore[reportInvalidTypeForm]
     mapping: str
 
     @property
