@@ -9,9 +9,9 @@ too, as the peak of the moment. Medians of `--repeats` runs after warming up. Wh
     a  inference of the paper's network, K = 10, 64x64 -> 256x256       e  single 3x3 convolutions and their gradients
     b  inference of a 128x128 picture                                   f  peak memory of a and c, in fresh processes
     c  a training step of it, batch 4 of HR 96x96, K = 4, L1, Adam      g  compile time, and the first result of a
-    d  a training step of a small network at LR resolution, 16 x 128x128   command with and without the compilation cache
+    d  a training step of a small network at LR resolution, 16x128x128  command with and without the compilation cache
 
-`--json` writes one object a measurement with `ours`, `torch` (seconds, megabytes in f) and `ratio`; e is a list of them.
+`--json` writes one object a measurement with `ours`, `torch` (seconds, megabytes in f) and `ratio`; e is a list.
 """
 
 import argparse
