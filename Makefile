@@ -13,7 +13,7 @@ demo: $(INSTALLED)
 	$(BIN)/python experiments/demo.py
 
 test: lint
-	$(BIN)/python -m pytest -q --durations=10
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --durations=10
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m slow --durations=10
