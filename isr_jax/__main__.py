@@ -15,6 +15,8 @@ from isr_jax.config import ConfigError, UserError
 
 COMMANDS = {
     "train": "train a model on photographs: isr-jax train CONFIG.py --workdir RUN",
+    "plot": "draw the curves of a run: isr-jax plot RUN",
+    "replay": "repeat a training step that was not finite: isr-jax replay RUN/nonfinite_STEP",
     "evaluate": "PSNR and SSIM on a folder of pictures: isr-jax evaluate --model MODEL --data DIR",
     "upscale": "super-resolve pictures: isr-jax upscale INPUT... --output PATH --model MODEL",
     "convert": "PyTorch weights to a model file, and back: isr-jax convert IN OUT",

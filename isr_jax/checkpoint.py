@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -85,7 +85,7 @@ class Checkpoints:
         """Waits until everything is on disk."""
         self._checkpointer.wait()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(

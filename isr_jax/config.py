@@ -362,6 +362,10 @@ class TrainConfig:
             raise ConfigError("loss.window makes several updates a batch; it needs optimizer.accumulate=1")
         if max(self.loss.window, self.loss.depth) > self.model.num_stages:
             raise ConfigError(f"loss.window and loss.depth cannot exceed model.num_stages, {self.model.num_stages}")
+        if self.loss.window and self.model.num_stages % self.loss.window:
+            raise ConfigError(
+                f"loss.window is {self.loss.window}; it must divide model.num_stages, {self.model.num_stages}"
+            )
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

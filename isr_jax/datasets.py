@@ -80,6 +80,11 @@ def read_pixels(path: Path, channels: int) -> np.ndarray:
     pixels = picture.pixels
     if pixels.dtype != np.uint8:
         pixels = np.round(pixels / 257).astype(np.uint8)
+    return _as_channels(pixels, channels)
+
+
+def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """Turns colour to grey or grey to colour where that is wanted."""
     if pixels.shape[-1] == channels:
         return pixels
     mode = "RGB" if channels == 3 else "L"
@@ -181,24 +186,68 @@ class Picture(NamedTuple):
     def load(self, scale: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
         """Reads or makes the LR picture, and the HR picture cropped to a multiple of the scale."""
         hr = read_pixels(self.hr, channels)
-        height, width = hr.shape[0] // scale * scale, hr.shape[1] // scale * scale
-        hr = hr[:height, :width]
         if self.lr is None:
+            hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
             if not hr.size:
                 raise UserError(f"{self.hr}: smaller than the scale, {scale}")
             return imresize(hr, 1 / scale), hr
-        lr = read_pixels(self.lr, channels)
-        if lr.shape[0] * scale != height or lr.shape[1] * scale != width:
-            raise UserError(
-                f"{self.lr}: {lr.shape[1]}x{lr.shape[0]} pixels; {self.hr.name} at scale {scale} needs "
-                f"{width // scale}x{height // scale}"
-            )
-        return lr, hr
+        return _matched(str(self.lr), read_pixels(self.lr, channels), hr, scale)
+
+
+class _PreparedPicture(NamedTuple):
+    """A pair of pictures of a TFDS data set, decoded."""
+
+    name: str
+    lr: np.ndarray
+    hr: np.ndarray
+
+    def load(self, scale: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        return _matched(self.name, _as_channels(self.lr, channels), _as_channels(self.hr, channels), scale)
+
+
+def _matched(name: str, lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
+    """Crops the HR picture to what the LR picture shows of it."""
+    height, width = hr.shape[0] // scale, hr.shape[1] // scale
+    if lr.shape[:2] != (height, width):
+        raise UserError(
+            f"{name}: {lr.shape[1]}x{lr.shape[0]} pixels; its HR picture at scale {scale} needs {width}x{height}"
+        )
+    return lr, hr[: height * scale, : width * scale]
+
+
+class _TfdsPictures:
+    """The pictures of a TFDS data set of pairs, read one after the other."""
+
+    def __init__(self, name: str):
+        try:
+            self._builder = tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"))
+        except (tfds.core.DatasetNotFoundError, ValueError):
+            raise UserError(f"{name}: neither a folder nor a data set of TFDS; as div2k/bicubic_x4") from None
+        try:
+            self._builder.download_and_prepare()
+        except OSError as error:
+            raise UserError(f"{name}: cannot be fetched ({error}); see $TFDS_DATA_DIR") from None
+        split = self._builder.info.splits["train"]
+        self.content = f"{self._builder.info.full_name}|{split.num_examples}|{split.num_bytes}"
+        self._size = split.num_examples
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[_PreparedPicture]:
+        read = tfds.ReadConfig(interleave_cycle_length=1)
+        pairs = self._builder.as_dataset(split="train", shuffle_files=False, read_config=read)  # pyright: ignore
+        for i, pair in enumerate(tfds.as_numpy(pairs)):
+            yield _PreparedPicture(f"{self._builder.info.full_name}, picture {i}", pair["lr"], pair["hr"])
 
 
 def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: int, least: int) -> tuple[Any, str]:
     """Returns the builder of one source, its sub-images in the cache, and a digest of content and recipe."""
-    pairs, content = folder_pictures(Path(source), scale)
+    if source.startswith("div2k/") and not Path(source).exists():
+        pairs = _TfdsPictures(source)
+        content = pairs.content
+    else:
+        pairs, content = folder_pictures(Path(source), scale)
     recipe = f"{AlignedSubImages.VERSION}|{scale}|{channels}|{tile}|{least}|{content}"
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     name = f"x{scale}_{digest}" + ("_strict" if config.strict else "")

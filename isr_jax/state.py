@@ -13,8 +13,8 @@ from jaxtyping import Array, Float, Int
 
 from isr_jax.config import OptimizerConfig, ScheduleConfig
 
-Params = dict[str, Array]
-"""Parameters by dotted path, as "erd.encoder.kernel"."""
+Params = dict[str, Any]
+"""Parameters by dotted path, as "erd.encoder.kernel": arrays, or what stands for them in a tree of the same form."""
 Module = TypeVar("Module", bound=nnx.Module)
 
 
@@ -23,8 +23,8 @@ Module = TypeVar("Module", bound=nnx.Module)
 class TrainState:
     """All that an optimiser iteration changes."""
 
-    step: Int[Array, ""]
-    """Batches seen."""
+    step: Any
+    """Batches seen, int32."""
     params: Params
     optimizer: Any
     """Optax's state."""

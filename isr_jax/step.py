@@ -76,9 +76,9 @@ def make_step(
         params: Any = optax.apply_updates(state.params, updates)
         average = average_params(state.average, params, state.step, config.optimizer.ema_decay)
         norms = {
-            "gradient_norm": optax.global_norm(grads),
-            "update_norm": optax.global_norm(updates),
-            "parameter_norm": optax.global_norm(params),
+            "gradient_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
+            "parameter_norm": optax.tree.norm(params),
         }
         return TrainState(state.step, params, moments, average), norms
 

@@ -5,6 +5,7 @@ the last evaluation or save) and best.safetensors (those with the best validatio
 """
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -25,12 +27,15 @@ from isr_jax.__main__ import run
 from isr_jax.checkpoint import Checkpoints
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
-from isr_jax.data import Pair, load_memory, steps_per_epoch, stream_batches, validation_pairs
+from isr_jax.data import Pair, draw_batch, load_memory, steps_per_epoch, stream_batches, validation_pairs
 from isr_jax.files import replace_file
+from isr_jax.forensics import write_bundle
 from isr_jax.metrics import crop_border, psnr, rgb_to_luma, ssim
 from isr_jax.model import ISRResCNet
 from isr_jax.model_io import load_model, save_model
 from isr_jax.parallel import start
+from isr_jax.plan import print_plan
+from isr_jax.startup import prepare_process
 from isr_jax.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
 from isr_jax.step import make_step
 from isr_jax.writers import Writers
@@ -39,7 +44,7 @@ from isr_jax.writers import Writers
 # The command line.
 # ---------------------------------------------------------------------------------------------------------------------
 
-_USAGE = "usage: isr-jax train CONFIG.py --workdir RUN [--field value ...]"
+_USAGE = "usage: isr-jax train CONFIG.py --workdir RUN [--field value ...], or CONFIG.py --plan"
 
 
 def main(argv: list[str] | None = None) -> int | None:
@@ -51,9 +56,15 @@ def main(argv: list[str] | None = None) -> int | None:
         return 0 if argv else 2
     config = load_config(Path(argv[0]))
     rest, workdir = _take(argv[1:], "--workdir")
+    if plan := "--plan" in rest:
+        rest.remove("--plan")
     config = parse_fields(config, rest)
+    if plan:
+        print_plan(config)
+        return
     if workdir is None:
         raise ConfigError(f"--workdir is missing; {_USAGE}")
+    prepare_process()
     train(config, Path(workdir))
 
 
@@ -110,11 +121,15 @@ def train(config: TrainConfig, workdir: Path) -> None:
     Raises:
       UserError: If data, run folder or configuration cannot be used, or the loss is not finite.
     """
-    began = time.monotonic()
     stop = _StopSignals()
-    # A resumed run compiles what its first session compiled; kept beside the sub-images.
-    jax.config.update("jax_compilation_cache_dir", str(datasets.cache_folder(config.data) / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 2.0)
+    try:
+        _train(config, workdir, stop)
+    finally:
+        stop.restore()
+
+
+def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
+    began = time.monotonic()
     parallel = start(config.parallel)
     if config.data.batch_size % (parallel.size * config.optimizer.accumulate):
         raise ConfigError(
@@ -181,7 +196,15 @@ def train(config: TrainConfig, workdir: Path) -> None:
                 state, metrics = step_fn(state, source)
             # Waiting here keeps a signal's answer near, and costs nothing: the next step needs this one's state.
             if not bool(jax.device_get(metrics["finite"])):
-                raise UserError(f"the loss or its gradient is not finite at step {step}; the state before it is saved")
+                bundle = workdir / f"nonfinite_{step}"
+                if in_memory:  # the step has drawn the batch itself
+                    draw = functools.partial(draw_batch, shards=1, seed=config.seed, config=config.data)
+                    source = jax.jit(draw)(jax.device_put(load_memory(sub_images, scale)), jnp.int32(step - 1), 0)
+                local = jax.tree.map(lambda a: np.concatenate([s.data for s in a.addressable_shards]), source)
+                report = write_bundle(bundle, config, _on_host(state), local)
+                save(state, None)
+                checkpoints.wait()
+                raise UserError(f"step {step} is not finite: {report}; isr-jax replay {bundle} repeats it")
             clock.count()
             if writers:
                 writers.advance()
@@ -224,7 +247,7 @@ def make_evaluation(model: ISRResCNet) -> Callable[[Params, dict[str, list[Pair]
     """
     bind = make_bind(model)
     scale = model.config.scale
-    predict = jax.jit(lambda params, lr: bind(params).folded()(lr, all_stages=True)[:, 0])
+    predict = jax.jit(lambda params, lr: bind(params).folded()(lr.astype(jnp.float32), all_stages=True)[:, 0])
 
     def luma(picture: np.ndarray) -> np.ndarray:
         return rgb_to_luma(crop_border(picture, scale))
@@ -252,9 +275,19 @@ def make_evaluation(model: ISRResCNet) -> Callable[[Params, dict[str, list[Pair]
 
 def export(model: ISRResCNet, state: TrainState, path: Path, config: TrainConfig, score: float | None) -> None:
     """Writes the averaged weights as a model file, beside and then renamed."""
-    weights = jax.tree.map(lambda a: np.asarray(a.addressable_data(0)), state.average)
+    weights = _on_host(state.average)
     metadata = {"step": int(state.step), "steps": config.steps, "seed": config.seed, "psnr_y": score}
-    save_model(path, make_bind(model)(weights), {k: str(v) for k, v in metadata.items() if v is not None})
+    save_model(path, make_bind(model)(weights), {k: v for k, v in metadata.items() if v is not None})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Its parts.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _on_host(tree: Any) -> Any:
+    """Returns replicated arrays as NumPy arrays."""
+    return jax.tree.map(lambda a: np.asarray(a.addressable_data(0)), tree)
 
 
 def _warm_start(params: Params, source: str) -> Params:
@@ -288,6 +321,11 @@ class _StopSignals:
         del frame
         self.asked = True
         signal.signal(number, self._former[signal.Signals(number)])
+
+    def restore(self) -> None:
+        """Puts the handlers back that were there before."""
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
 
 
 class _Clock:

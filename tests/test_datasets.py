@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -86,3 +88,29 @@ def test_grey_models_get_grey_pictures(tmp_path):
     element = next(sub_images(config, scale=2, channels=1).dataset.as_numpy_iterator())
     assert element["hr"].shape == (40, 40, 1)
     assert element["lr"].shape == (20, 20, 1)
+
+
+def test_div2k_by_its_name(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    # A small data set in the format of the real builder, as it would lie on disk after the download.
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    builder = tfds.builder("div2k/bicubic_x2", data_dir=str(tmp_path / "tfds"))
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, (24, 36, 3)).astype(np.uint8) for _ in range(3)]
+    os.makedirs(builder.data_dir)
+    writer = tfds.core.SequentialWriter(builder.info, max_examples_per_shard=2)
+    writer.initialize_splits(["train"])
+    writer.add_examples({"train": [{"hr": p, "lr": imresize(p, 1 / 2)} for p in pictures]})
+    writer.close_splits(["train"])
+
+    config = {"cache_dir": str(tmp_path / "cache"), "tile_size": 24, "patch_size": 8}
+    built = sub_images(DataConfig(train=("div2k/bicubic_x2",), **config), scale=2, channels=3)
+    elements = list(built.dataset.as_numpy_iterator())
+    assert len(elements) == 6
+    np.testing.assert_array_equal(elements[1]["hr"], pictures[0][:, 12:])
+    np.testing.assert_array_equal(elements[1]["lr"], imresize(pictures[0], 1 / 2)[:, 6:])
+    with pytest.raises(UserError, match="at scale 4 needs"):
+        sub_images(DataConfig(train=("div2k/bicubic_x2",), strict=True, **config), scale=4, channels=3)
+    with pytest.raises(UserError, match="div2k/none"):
+        sub_images(DataConfig(train=("div2k/none",), **config), scale=2, channels=3)

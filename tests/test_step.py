@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import pytest
 from flax import nnx
 
 from isr_jax.config import (
+    ConfigError,
     DataConfig,
     ERDConfig,
     LossConfig,
@@ -70,7 +72,7 @@ def test_one_step_is_adam_on_the_mean_gradient(batch):
     model = ISRResCNet(CONFIG.model, rngs=nnx.Rngs(0))
     params, bind = get_params(model), make_bind(model)
     lr, hr = (jnp.asarray(batch[k], jnp.float32) for k in ("lr", "hr"))
-    loss, grads = jax.value_and_grad(lambda p: jnp.abs(bind(p)(lr) - hr).mean() / 255)(params)
+    loss, grads = jax.jit(jax.value_and_grad(lambda p: jnp.abs(bind(p)(lr) - hr).mean() / 255))(params)
     optimizer = optax.adam(1e-2)
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     expected = optax.apply_updates(params, updates)
@@ -86,7 +88,7 @@ def test_one_step_is_adam_on_the_mean_gradient(batch):
 def test_all_stages_are_weighted(batch):
     config = dataclasses.replace(CONFIG, loss=LossConfig(stages="all", earlier_weight=0.25))
     model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
-    iterates = model(jnp.asarray(batch["lr"], jnp.float32), all_stages=True)
+    iterates = jax.jit(lambda model, lr: model(lr, all_stages=True))(model, jnp.asarray(batch["lr"], jnp.float32))
     losses = [jnp.abs(x - batch["hr"]).mean() / 255 for x in iterates]
     expected = 0.25 * sum(losses[:-1]) + losses[-1]
     assert stepped(config, batch)[1]["loss"] == pytest.approx(float(expected), rel=1e-5)
@@ -115,27 +117,31 @@ def eager_truncated(config, batch):
     moments = optimizer.init(params)
     lr, hr = (jnp.asarray(batch[k], jnp.float32) for k in ("lr", "hr"))
     stages, k1 = config.model.num_stages, config.loss.window
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def run_stage(params, state, k):
+        return bind(params).iterate(observation, state, k, k + 1)[0]
+
     k2 = config.loss.depth or k1
-    observation, state = model.prepare(lr)
+    observation, state = jax.jit(model.prepare)(lr)
     trail, gradients = [state], []  # trail[k]: the detached state after k stages
     for k in range(stages):
-        state, _ = bind(params).iterate(observation, trail[-1], k, k + 1)
-        trail.append(state)
+        trail.append(run_stage(params, trail[-1], k))
         if (k + 1) % k1 == 0 or k + 1 == stages:
             start = max(0, k + 1 - k2)
 
             def loss(params, start=start, last=k + 1):
                 state = trail[start]
                 for j in range(start, last):
-                    state, _ = bind(params).iterate(observation, state, j, j + 1)
+                    state = run_stage(params, state, j)
                 return jnp.abs(state.x - hr).mean() / 255 * (1.0 if last == stages else config.loss.earlier_weight)
 
-            grads = jax.grad(loss)(params)
+            grads = jax.jit(jax.grad(loss))(params)
             # The states that a deeper window passes through again were made with the weights of their time; the end
             # of the window is what the present weights make of its start.
             state = trail[start]
             for j in range(start, k + 1):
-                state, _ = bind(params).iterate(observation, state, j, j + 1)
+                state = run_stage(params, state, j)
             trail[-1] = state
             updates, moments = optimizer.update(grads, moments, params)
             params = optax.apply_updates(params, updates)
@@ -143,13 +149,13 @@ def eager_truncated(config, batch):
     return params, moments, gradients
 
 
-@pytest.mark.parametrize(("window", "depth"), [(2, 0), (2, 1), (2, 4), (3, 2)])
+@pytest.mark.parametrize(("window", "depth"), [(2, 0), (2, 1), (2, 4)])
 def test_truncated_back_propagation_agrees_with_an_eager_one(batch, window, depth):
     config = dataclasses.replace(CONFIG, loss=LossConfig(window=window, depth=depth))
     params, moments, gradients = eager_truncated(config, batch)
     state, metrics = stepped(config, batch)
     assert len(gradients) == 2
-    assert metrics["gradient_norm"] == pytest.approx(float(optax.global_norm(gradients[-1])), rel=2e-2)
+    assert metrics["gradient_norm"] == pytest.approx(float(optax.tree.norm(gradients[-1])), rel=2e-2)
     mu = state.optimizer[1].mu
     for name in mu:
         scale = max(float(jnp.abs(moments[0].mu[name]).max()), 1e-6)
@@ -174,3 +180,8 @@ def test_a_step_that_is_not_finite_leaves_the_state_alone(batch):
     assert state.step == 0
     assert_params_close(state.params, before)
     assert_params_close(state.average, before)
+
+
+def test_windows_divide_the_stages():
+    with pytest.raises(ConfigError, match="must divide"):
+        dataclasses.replace(CONFIG, loss=LossConfig(window=3))

@@ -1,0 +1,129 @@
+"""What to know of a step whose loss or gradient is not finite: where it began, and a bundle that reproduces it.
+
+A bundle is a folder: state.npz (all that the step would have changed), batch.npz, config.json and report.txt.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from isr_jax.config import TrainConfig, UserError, config_from_dict, config_to_dict
+from isr_jax.degradation import make_observation_model
+from isr_jax.files import replace_file
+from isr_jax.layers import fold_weight_norm
+from isr_jax.model import ISRResCNet
+from isr_jax.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
+from isr_jax.step import pixel_loss
+
+
+def diagnose(config: TrainConfig, params: Params, batch: dict[str, np.ndarray]) -> str:
+    """Finds the first quantity of a step that is not finite.
+
+    Args:
+      config: Of the run.
+      params: The parameters before the step.
+      batch: "lr" and "hr" of the step, uint8.
+    Returns: One line that names the stage, the term and the groups of parameters.
+    """
+    groups = _groups(name for name, value in params.items() if not bool(jnp.isfinite(value).all()))
+    if groups:
+        return f"the parameters are not finite before the first stage: {groups}"
+    model = make_bind(ISRResCNet(config.model, rngs=nnx.Rngs(0)))(params)
+    lr, hr = (jnp.asarray(batch[name], jnp.float32) for name in ("lr", "hr"))
+    term = _first_term(model, lr)
+
+    def loss_of(params: Params) -> Any:
+        return pixel_loss(make_bind(model)(params)(lr), hr, config.loss)
+
+    loss, grads = jax.jit(jax.value_and_grad(loss_of))(params)
+    bad = _groups(name for name, grad in grads.items() if not bool(jnp.isfinite(grad).all()))
+    if term:
+        return f"first not finite: {term}; gradients not finite: {bad or 'none'}"
+    if not bool(jnp.isfinite(loss)):
+        return f"every stage is finite, the loss is not; gradients not finite: {bad or 'none'}"
+    if bad:
+        return f"every stage and the loss are finite, the gradient is not: {bad}"
+    return "everything is finite: the step depends on more than one update, or does not reproduce"
+
+
+def _first_term(model: ISRResCNet, lr: jax.Array) -> str:
+    """Runs the solver stage by stage and term by term; the equations at the top of `isr_jax.model`."""
+    config = model.config
+    observation, state = model.prepare(lr)
+    if not _finite(state.x, observation.noise_std):
+        return "the initial estimate, before stage 1"
+    degradation = make_observation_model(
+        config.data_term, lr.shape, config.scale, kernel=observation.kernel, align_corners=config.align_corners
+    )
+    for k in range(config.num_stages):
+        erd = jax.tree.map(lambda leaf, k=k: leaf[k], model.erd) if config.per_stage else model.erd
+        z = state.x
+        if config.extrapolation:
+            z = z + jnp.exp(model.log_momentum[k]) * (state.x - state.previous)
+        if not _finite(z):
+            return f"stage {k + 1}, extrapolation (log_momentum)"
+        residual, u = None, z
+        if config.data_term != "none":
+            residual = degradation.apply(z) - observation.lr
+            step = observation.step_size * (model.step[k] if config.learned_step else 1)
+            u = z - step * degradation.back_project(residual)
+        if not _finite(u):
+            return f"stage {k + 1}, data term ({'step' if config.learned_step else config.data_term})"
+        noise, _ = fold_weight_norm(erd)(u, residual, state.features)
+        if not _finite(noise):
+            return f"stage {k + 1}, network (erd)"
+        state, _ = model.iterate(observation, state, k, k + 1)
+        if not _finite(state.x):
+            return f"stage {k + 1}, projection (log_radius)"
+    return ""
+
+
+def _finite(*arrays: Any) -> bool:
+    return all(bool(jnp.isfinite(a).all()) for a in arrays)
+
+
+def _groups(names: Any) -> str:
+    """Shortens parameter names to their groups, as erd.blocks.3."""
+    groups = [".".join(name.split(".")[: 3 if ".blocks." in name else 2]) for name in names]
+    return ", ".join(dict.fromkeys(groups))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bundles.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def write_bundle(folder: Path, config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray]) -> str:
+    """Writes a bundle and returns its report."""
+    local = jax.tree.map(np.asarray, jax.device_get(state))
+    report = diagnose(config, local.params, batch)
+    arrays = {f"{i}": leaf for i, leaf in enumerate(jax.tree.leaves(local))}
+    replace_file(folder / "state.npz", lambda path: np.savez(path, **arrays))
+    replace_file(folder / "batch.npz", lambda path: np.savez(path, **batch))  # pyright: ignore[reportArgumentType]
+    replace_file(folder / "config.json", lambda path: path.write_text(json.dumps(config_to_dict(config), indent=2)))
+    replace_file(folder / "report.txt", lambda path: path.write_text(report + "\n"))
+    return report
+
+
+def read_bundle(folder: Path) -> tuple[TrainConfig, TrainState, dict[str, np.ndarray]]:
+    """Reads what `write_bundle` wrote.
+
+    Raises:
+      UserError: If the folder is no bundle.
+    """
+    try:
+        config = config_from_dict(TrainConfig, json.loads((folder / "config.json").read_text()))
+        with np.load(folder / "state.npz") as file:
+            leaves = [file[str(i)] for i in range(len(file.files))]
+        with np.load(folder / "batch.npz") as file:
+            batch = {name: file[name] for name in ("lr", "hr")}
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: not a bundle of a failed step ({error}); train writes RUN/nonfinite_STEP") from None
+    model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
+    like = jax.eval_shape(lambda: init_state(get_params(model), make_optimizer(config.optimizer)))
+    return config, jax.tree.unflatten(jax.tree.structure(like), leaves), batch

@@ -1,0 +1,91 @@
+"""What a training step costs in memory and arithmetic, told by the compiler without training."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from isr_jax.config import TrainConfig
+from isr_jax.model import ISRResCNet
+from isr_jax.parallel import Parallel
+from isr_jax.state import get_params, init_state, make_optimizer
+from isr_jax.step import make_step
+
+
+def print_plan(config: TrainConfig) -> None:
+    """Prints memory and arithmetic of a step by full back-propagation, with remat, and truncated."""
+    window = config.loss.window or max(1, config.model.num_stages // 2)
+    depth = config.loss.depth or window
+    full = dataclasses.replace(config, loss=dataclasses.replace(config.loss, window=0, depth=0))
+    last = {"stages": "last", "window": window, "depth": depth}
+    ways = {
+        "full back-propagation": _with_remat(full, False),
+        "remat per stage": _with_remat(full, True),
+        f"truncated, k1={window} k2={depth}": _with_remat(
+            dataclasses.replace(
+                config,
+                loss=dataclasses.replace(config.loss, **last),
+                optimizer=dataclasses.replace(config.optimizer, accumulate=1),
+            ),
+            False,
+        ),
+    }
+    print("| step | peak MiB | of which activations MiB | GFLOP |\n| --- | ---: | ---: | ---: |")
+    for name, way in ways.items():
+        peak, activations, flops = step_cost(way)
+        print(f"| {name} | {peak / 2**20:,.0f} | {activations / 2**20:,.0f} | {flops / 1e9:,.1f} |", flush=True)
+
+
+def _with_remat(config: TrainConfig, remat: bool) -> TrainConfig:
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, remat=remat))
+
+
+def step_cost(config: TrainConfig) -> tuple[int, int, int]:
+    """Returns the bytes of a compiled step on one device, those of them that are temporary, and its FLOP.
+
+    The bytes are the compiler's own plan of its memory. The FLOP count the multiplications and additions of
+    convolutions and matrix products in the traced step, loops included (the compiler counts the body of a loop once).
+    """
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, placement="stream", sampling="epochs"))
+    model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
+    parallel = Parallel(tuple(jax.local_devices()[:1]), "shard_map")
+    step = make_step(model, config, total_steps=max(1, config.steps), shards=1)
+    mapped = parallel.map_step(step, sharded=True)
+    state = jax.eval_shape(lambda: init_state(get_params(model), make_optimizer(config.optimizer)))
+    shape = (config.data.batch_size, config.data.patch_size, config.data.patch_size, config.model.channels)
+    sides = {"lr": 1, "hr": config.model.scale}
+    batch = {
+        k: jax.ShapeDtypeStruct((shape[0], s * shape[1], s * shape[2], shape[3]), jnp.uint8) for k, s in sides.items()
+    }
+    traced = mapped.trace(state, batch)
+    memory = traced.lower().compile().memory_analysis()
+    peak = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return peak + memory.temp_size_in_bytes, memory.temp_size_in_bytes, _count_flops(traced.jaxpr.jaxpr)
+
+
+def _count_flops(jaxpr: Any) -> int:
+    """Multiplications and additions of the convolutions and matrix products in a jaxpr, loops multiplied out."""
+    total = 0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            ((contracted, _), _) = params["dimension_numbers"]
+            length = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2 * length * math.prod(equation.outvars[0].aval.shape)
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // outputs
+        elif name == "same_correlation":
+            *_, outputs = kernel = equation.invars[1].aval.shape
+            total += 2 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // outputs
+        elif name == "same_correlation_weight_gradient":
+            total += 2 * math.prod(equation.invars[0].aval.shape[:3]) * math.prod(equation.outvars[0].aval.shape)
+        times = params["length"] if name == "scan" else 1
+        values = (v for value in params.values() for v in (value if isinstance(value, tuple | list) else (value,)))
+        inner = (getattr(value, "jaxpr", value) for value in values)
+        total += times * sum(_count_flops(j) for j in inner if hasattr(j, "eqns"))
+    return total

@@ -1,0 +1,46 @@
+"""``isr-jax replay BUNDLE``: run a step again that was not finite, and say where it went wrong."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import numpy as np
+import tyro
+from flax import nnx
+
+from isr_jax.__main__ import run
+from isr_jax.command_line import parse_arguments
+from isr_jax.forensics import diagnose, read_bundle
+from isr_jax.model import ISRResCNet
+from isr_jax.parallel import Parallel
+from isr_jax.step import make_step
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The command line."""
+
+    bundle: Annotated[Path, tyro.conf.Positional]
+    """Folder that train wrote, RUN/nonfinite_STEP."""
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    """Runs the command."""
+    bundle = parse_arguments(Arguments, argv, prog="isr-jax replay", description="Repeat a step that failed.").bundle
+    config, state, batch = read_bundle(bundle)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, placement="stream", sampling="epochs"))
+    # The whole batch on one device; the schedule as it was, which needs the length of the run.
+    parallel = Parallel(tuple(jax.local_devices()[:1]), "shard_map")
+    step = make_step(ISRResCNet(config.model, rngs=nnx.Rngs(0)), config, total_steps=max(1, config.steps), shards=1)
+    _, metrics = parallel.map_step(step, sharded=True)(parallel.replicate(state), parallel.shard(batch))
+    metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
+    print(f"step {int(state.step) + 1}: " + ", ".join(f"{k} {v:.6g}" for k, v in metrics.items() if k != "finite"))
+    print("reproduced" if not metrics["finite"] else "not reproduced: the step is finite here")
+    print(diagnose(config, state.params, batch))
+    return 0 if not metrics["finite"] else 1
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,74 @@
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from isr_jax.config import ConfigError, ParallelConfig
+from isr_jax.parallel import start
+
+ROOT = Path(__file__).parents[1]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def launch(out, *, devices=1, mapping="shard_map", placement="stream", processes=1):
+    """Runs parallel_step.py in processes of its own; returns what the first one wrote."""
+    port = free_port()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    script = str(ROOT / "tests" / "parallel_step.py")
+    running = []
+    for index in range(processes):
+        arguments = [f"{out}.{index}.npz", devices, mapping, placement, processes, index, port]
+        command = [sys.executable, script, *map(str, arguments)]
+        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+    for process in running:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    with np.load(f"{out}.0.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return {p: launch(tmp_path_factory.mktemp("alone") / p, placement=p) for p in ("stream", "memory")}
+
+
+CASES = [
+    {"devices": 4},
+    {"devices": 4, "placement": "memory"},
+    {"devices": 4, "mapping": "pmap"},
+    {"devices": 2, "processes": 2, "placement": "memory"},
+    {"devices": 1, "processes": 2},
+]
+SLOW_CASES = [
+    {"mapping": "pmap"},
+    {"devices": 4, "mapping": "pmap", "placement": "memory"},
+    {"devices": 2, "processes": 2, "mapping": "pmap"},
+    {"devices": 2, "processes": 2, "mapping": "pmap", "placement": "memory"},
+]
+
+
+@pytest.mark.parametrize("case", [*CASES, *(pytest.param(c, marks=pytest.mark.slow) for c in SLOW_CASES)], ids=str)
+def test_devices_mappings_and_processes_compute_the_same(alone, tmp_path, case):
+    expected = alone[case.get("placement", "stream")]
+    result = launch(tmp_path / "result", **case)
+    assert result["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
+    assert result["cache"] == 1  # one compilation, whatever the step
+    for name in expected:
+        if name.startswith("mu."):
+            np.testing.assert_allclose(result[name], expected[name], rtol=1e-3, atol=1e-7, err_msg=name)
+
+
+def test_more_devices_than_there_are():
+    with pytest.raises(ConfigError, match=r"parallel\.devices is 1000"):
+        start(ParallelConfig(devices=1000))
+    assert start(ParallelConfig(devices=1)).devices == (jax.local_devices()[0],)
