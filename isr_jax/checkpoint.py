@@ -1,6 +1,8 @@
 """Checkpoints: asynchronous, atomic saves by Orbax; the newest is restored, the last few and the best are kept."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,6 +17,10 @@ _FREE_FIELDS = ("parallel", "checkpoint", "eval", "max_minutes")
 """Fields that do not change what is computed: a run may be resumed with others."""
 _FREE_DATA_FIELDS = ("train", "cache_dir", "strict")
 """Of the data; what they lead to is in the data's fingerprint."""
+
+
+WHOLE = "the checkpoints saved before are whole: make room and start the same command again"
+"""What to tell when the disk is full."""
 
 
 class Checkpoints:
@@ -73,17 +79,28 @@ class Checkpoints:
         """
         if any(c.step == step for c in self._checkpointer.checkpoints):
             return
-        self._checkpointer.save_async(
-            step,
-            state,
-            force=True,
-            metrics=None if score is None else {"psnr": score},
-            custom_metadata={**self._record, "best": best},
-        )
+        with self._failures():
+            self._checkpointer.save_async(
+                step,
+                state,
+                force=True,
+                metrics=None if score is None else {"psnr": score},
+                custom_metadata={**self._record, "best": best},
+            )
 
     def wait(self) -> None:
         """Waits until everything is on disk."""
-        self._checkpointer.wait()
+        with self._failures():
+            self._checkpointer.wait()
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Says in one line why a save failed, be it the present one or the one before, which ran in the background."""
+        try:
+            yield
+        except Exception as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise UserError(f"{self._folder}: the checkpoint cannot be written ({reason}); {WHOLE}") from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -91,7 +108,11 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._checkpointer.close()
+        try:
+            self._checkpointer.close()
+        except Exception:
+            if error is None:  # otherwise what went wrong first is being told
+                raise
 
 
 def _preservation(config: CheckpointConfig) -> Any:

@@ -54,6 +54,8 @@ class ERDConfig:
     """Whether the first residual block adds its input; the released one does not."""
     resolution: Literal["hr", "lr"] = "hr"
     """Where the network works: on HR pixels (released), or on LR pixels between space-to-depth and depth-to-space."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the features and the convolutions; weights, norms, medians and pictures are float32 always."""
     carry_features: bool = False
     """Whether a stage also sees the features of the stage before; only at LR resolution."""
 
@@ -119,6 +121,31 @@ class ModelConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SynthesisConfig:
+    """How LR patches are made from HR patches in the step, beside the bicubic reduction; nothing by default."""
+
+    blur_std: tuple[float, float] = (0.0, 0.0)
+    """Range of the standard deviation of a Gaussian blur, HR pixels."""
+    anisotropic: bool = False
+    """Whether the blur has two standard deviations and a direction."""
+    noise_std: tuple[float, float] = (0.0, 0.0)
+    """Range of the level of white noise, on the 0..255 scale."""
+    jpeg_quality: tuple[float, float] = (0.0, 0.0)
+    """Range of the quality at which the LR patch is compressed, 1 to 100; (0, 0): not compressed."""
+
+    def __post_init__(self) -> None:
+        for name in ("blur_std", "noise_std", "jpeg_quality"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high or (name == "jpeg_quality" and not (high == 0 or 1 <= low <= high <= 100)):
+                raise ConfigError(f"synthesis.{name} is {low, high}; it must be a range, the smaller value first")
+
+    @property
+    def active(self) -> bool:
+        """Whether LR patches are made in the step, instead of cut from the LR pictures."""
+        return max(*self.blur_std, *self.noise_std, *self.jpeg_quality) > 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What to train on, and how patches are drawn from it."""
 
@@ -142,6 +169,8 @@ class DataConfig:
     """Whether patches are flipped and rotated by multiples of 90 degrees."""
     shuffle_buffer: int = 1024
     """Sub-images among which a stream shuffles; at least as many as there are: a uniform permutation."""
+    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    """Blur, noise and JPEG that are drawn for each patch in the step."""
     strict: bool = False
     """Whether an unreadable picture is an error; otherwise it is named and skipped."""
 
@@ -336,8 +365,6 @@ class TrainConfig:
     """Passes over the data of the whole run, instead of `steps`."""
     seed: int = 0
     """Seed of the initial weights and of the order of the data."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the convolutions in training; weights, norms and medians stay float32."""
     max_minutes: float = 0.0
     """Wall time after which a session saves and ends, to be resumed by the same command; 0: none."""
 

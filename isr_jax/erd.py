@@ -73,14 +73,14 @@ class ERD(nnx.Module):
             assert lr_residual is not None
             parts: list[Array] = [space_to_depth(image, self.scale) / 255, lr_residual / 255]
             x = jnp.concatenate(parts if carried is None else [*parts, carried], axis=-1)
-        encoded = self.encoder(x)
+        encoded = self.encoder(x.astype(self.config.precision))
         hidden = self._run_blocks(encoded) if self.config.feedback_steps == 0 else encoded
         for _ in range(self.config.feedback_steps):
             # Note: the released code concatenates the features with themselves, the paper's figure with the encoder's.
             other = hidden if self.config.feedback_input == "hidden" else encoded
             both = jnp.concatenate([hidden, other], axis=-1)
             hidden = self._run_blocks(self.compress(self.compress_prelu(both)))
-        noise = self.decoder(hidden)
+        noise, hidden = self.decoder(hidden).astype(jnp.float32), hidden.astype(jnp.float32)
         return (depth_to_space(noise, self.scale) * 255 if at_lr else noise), hidden
 
     def _run_blocks(self, x: Array) -> Array:

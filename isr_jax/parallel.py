@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from isr_jax.config import ConfigError, ParallelConfig
@@ -81,6 +82,11 @@ class Parallel(NamedTuple):
         )
         # Pinned: otherwise the second call, on the first one's output, would compile again.
         return jax.jit(mapped, donate_argnums=0, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is set on any process; all processes must ask."""
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
 
 
 def start(config: ParallelConfig) -> Parallel:

@@ -13,6 +13,7 @@ from isr_jax.data import Batch, draw_batch
 from isr_jax.model import ISRResCNet
 from isr_jax.parallel import AXIS
 from isr_jax.state import Params, TrainState, average_params, make_bind, make_optimizer, make_schedule
+from isr_jax.synthesis import synthesize
 
 Metrics = dict[str, Array]
 
@@ -114,11 +115,23 @@ def make_step(
         finite = jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"])
         return state, {"loss": loss, "finite": finite, **norms}
 
+    def keys(step: Array) -> Array:
+        """A key for each patch of this device, whatever the number of devices."""
+        key = jax.random.fold_in(jax.random.key(config.seed + 2), step)
+        share = config.data.batch_size // shards
+        first = jax.lax.axis_index(AXIS) * share
+        return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(share))
+
     def step(state: TrainState, source: Any) -> tuple[TrainState, Metrics]:
         batch = source
         if config.data.placement == "memory":
             shard = jax.lax.axis_index(AXIS)
             batch = draw_batch(source, state.step, shard, shards, seed=config.seed, config=config.data)
+        if config.data.synthesis.active:
+            batch = {
+                **batch,
+                "lr": synthesize(batch["hr"], keys(state.step), config.model.scale, config.data.synthesis),
+            }
         batch = {name: pixels.astype(jnp.float32) for name, pixels in batch.items()}
         rate = schedule(state.step)
         new, metrics = (windows if config.loss.window else whole)(state, batch, rate)

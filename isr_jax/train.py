@@ -5,6 +5,7 @@ the last evaluation or save) and best.safetensors (those with the best validatio
 """
 
 import contextlib
+import errno
 import functools
 import json
 import math
@@ -24,7 +25,7 @@ from flax import nnx
 
 from isr_jax import datasets
 from isr_jax.__main__ import run
-from isr_jax.checkpoint import Checkpoints
+from isr_jax.checkpoint import WHOLE, Checkpoints
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
 from isr_jax.data import Pair, draw_batch, load_memory, steps_per_epoch, stream_batches, validation_pairs
@@ -33,7 +34,7 @@ from isr_jax.forensics import write_bundle
 from isr_jax.metrics import crop_border, psnr, rgb_to_luma, ssim
 from isr_jax.model import ISRResCNet
 from isr_jax.model_io import load_model, save_model
-from isr_jax.parallel import start
+from isr_jax.parallel import any_process, start
 from isr_jax.plan import print_plan
 from isr_jax.startup import prepare_process
 from isr_jax.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
@@ -124,6 +125,10 @@ def train(config: TrainConfig, workdir: Path) -> None:
     stop = _StopSignals()
     try:
         _train(config, workdir, stop)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(f"{workdir}: {error.strerror}; {WHOLE}") from None
     finally:
         stop.restore()
 
@@ -149,26 +154,29 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
     # ---- model and state ----
     model = ISRResCNet(config.model, rngs=nnx.Rngs(config.seed))
     params = get_params(model)
-    if config.checkpoint.init_from:
-        params = _warm_start(params, config.checkpoint.init_from)
-    state = parallel.replicate(init_state(params, make_optimizer(config.optimizer)))
+    optimizer = make_optimizer(config.optimizer)
+    state = parallel.replicate(init_state(params, optimizer))
     in_memory = config.data.placement == "memory"
     step_fn = parallel.map_step(
         make_step(model, config, total_steps=total, shards=parallel.size), sharded=not in_memory
     )
     evaluate = make_evaluation(model)
 
-    with Checkpoints(workdir, config, sub_images.fingerprint) as checkpoints:
+    with contextlib.ExitStack() as stack:
+        checkpoints = stack.enter_context(Checkpoints(workdir, config, sub_images.fingerprint))
         # ---- resume ----
         best: float | None = None
         if (restored := checkpoints.restore(state)) is not None:
             state, best = restored
+        elif config.checkpoint.init_from:
+            state = parallel.replicate(init_state(_warm_start(params, config.checkpoint.init_from), optimizer))
         first = int(state.step)
         if chief:
             text = json.dumps(config_to_dict(config), indent=2) + "\n"
             replace_file(workdir / "config.json", lambda path: path.write_text(text))
         writers = Writers(workdir, first_step=first, total_steps=total) if chief else None
         if writers:
+            stack.callback(writers.close)
             count = sum(p.size for p in params.values())
             writers.say(
                 f"{count:,} parameters; {sub_images.size} sub-images, {per_epoch} steps an epoch; "
@@ -196,15 +204,17 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
                 state, metrics = step_fn(state, source)
             # Waiting here keeps a signal's answer near, and costs nothing: the next step needs this one's state.
             if not bool(jax.device_get(metrics["finite"])):
+                save(state, None)
+                checkpoints.wait()
                 bundle = workdir / f"nonfinite_{step}"
                 if in_memory:  # the step has drawn the batch itself
                     draw = functools.partial(draw_batch, shards=1, seed=config.seed, config=config.data)
                     source = jax.jit(draw)(jax.device_put(load_memory(sub_images, scale)), jnp.int32(step - 1), 0)
-                local = jax.tree.map(lambda a: np.concatenate([s.data for s in a.addressable_shards]), source)
-                report = write_bundle(bundle, config, _on_host(state), local)
-                save(state, None)
-                checkpoints.wait()
-                raise UserError(f"step {step} is not finite: {report}; isr-jax replay {bundle} repeats it")
+                batch = {name: _local_part(pixels) for name, pixels in source.items()}
+                if chief:  # with the part of the batch that this process had
+                    report = write_bundle(bundle, config, _on_host(state), batch)
+                    raise UserError(f"step {step} is not finite: {report}; isr-jax replay {bundle} repeats it")
+                raise UserError(f"step {step} is not finite; see what process 0 says")
             clock.count()
             if writers:
                 writers.advance()
@@ -229,6 +239,8 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
                         export(model, state, workdir / "best.safetensors", config, score)
                 clock.restart()
             ends = stop.asked or 0 < config.max_minutes * 60 < time.monotonic() - began
+            if jax.process_count() > 1:  # all processes must save the same step
+                ends = step % config.eval.log_every == 0 and any_process(ends)
             if score is not None or step % config.checkpoint.every == 0 or step == total or ends:
                 save(state, score)
                 saved = step
@@ -237,7 +249,6 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
         checkpoints.wait()
         if writers:
             writers.say(f"saved at step {saved} of {total} in {workdir}")
-            writers.close()
 
 
 def make_evaluation(model: ISRResCNet) -> Callable[[Params, dict[str, list[Pair]]], dict[str, float]]:
@@ -288,6 +299,12 @@ def export(model: ISRResCNet, state: TrainState, path: Path, config: TrainConfig
 def _on_host(tree: Any) -> Any:
     """Returns replicated arrays as NumPy arrays."""
     return jax.tree.map(lambda a: np.asarray(a.addressable_data(0)), tree)
+
+
+def _local_part(pixels: Any) -> np.ndarray:
+    """Returns what this process holds of a batch, as one array (N, h, w, C)."""
+    parts = [np.asarray(shard.data) for shard in pixels.addressable_shards]
+    return np.concatenate([part.reshape(-1, *part.shape[-3:]) for part in parts])
 
 
 def _warm_start(params: Params, source: str) -> Params:

@@ -30,9 +30,15 @@ def launch(out, *, devices=1, mapping="shard_map", placement="stream", processes
         arguments = [f"{out}.{index}.npz", devices, mapping, placement, processes, index, port]
         command = [sys.executable, script, *map(str, arguments)]
         running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    for process in running:
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+    try:
+        for process in running:
+            _, said = process.communicate(timeout=300)
+            assert process.returncode == 0, said
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
     with np.load(f"{out}.0.npz") as file:
         return dict(file)
 

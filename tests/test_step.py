@@ -16,6 +16,7 @@ from isr_jax.config import (
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
+    SynthesisConfig,
     TrainConfig,
 )
 from isr_jax.model import ISRResCNet
@@ -164,11 +165,28 @@ def test_truncated_back_propagation_agrees_with_an_eager_one(batch, window, dept
     assert_params_close(params, state.params, atol=2.5e-2)
 
 
+def test_half_precision_features_make_nearly_the_same_gradient(batch):
+    erd = dataclasses.replace(CONFIG.model.erd, precision="bfloat16")
+    half = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, erd=erd))
+    (a, first), (b, second) = stepped(CONFIG, batch), stepped(half, batch)
+    assert second["loss"] == pytest.approx(first["loss"], rel=1e-2)
+    assert all(value.dtype == np.float32 for value in b.params.values())
+    one, other = (np.concatenate([g.ravel() for g in s.optimizer[1].mu.values()]) for s in (a, b))
+    assert one @ other / np.linalg.norm(one) / np.linalg.norm(other) > 0.9
+
+
 def test_one_window_of_all_stages_is_full_back_propagation(batch):
     window = dataclasses.replace(CONFIG, loss=LossConfig(window=CONFIG.model.num_stages))
     (a, first), (b, second) = stepped(CONFIG, batch), stepped(window, batch)
     assert first["loss"] == pytest.approx(second["loss"], rel=1e-6)
     assert_params_close(a.optimizer[1].mu, b.optimizer[1].mu, atol=1e-8, rtol=1e-3)
+
+
+def test_lr_patches_can_be_made_in_the_step(batch):
+    synthesis = SynthesisConfig(noise_std=(5.0, 5.0))
+    noisy = dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, synthesis=synthesis))
+    losses = [stepped(noisy, {**batch, "lr": lr})[1]["loss"] for lr in (batch["lr"], 0 * batch["lr"])]
+    assert losses[0] == losses[1] != stepped(CONFIG, batch)[1]["loss"]
 
 
 def test_a_step_that_is_not_finite_leaves_the_state_alone(batch):

@@ -8,9 +8,11 @@ import time
 import warnings
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from isr_jax import plot, replay
 from isr_jax.__main__ import exit_code
@@ -88,11 +90,9 @@ def saved(workdir):
             return steps, checkpointer.load(steps[-1])
 
 
-def assert_same(a, b):
-    import jax
-
+def assert_same(a, b, least=20):
     leaves, other = jax.tree.leaves(a), jax.tree.leaves(b)
-    assert len(leaves) == len(other) > 20
+    assert len(leaves) == len(other) > least
     for x, y in zip(leaves, other, strict=True):
         assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
@@ -149,22 +149,21 @@ def killed_and_resumed(folder, workdir, placement, numbers, seed):
         time.sleep(rng.uniform(0, 0.5))
         if process.poll() is None:
             process.send_signal(number)
-        if process.wait(timeout=120) == 0 or number == signal.SIGTERM:
-            finish(process)
-        else:
-            process.communicate(timeout=120)
+        _, said = process.communicate(timeout=120)
+        assert "Traceback" not in said
+        assert process.returncode in (0, -signal.SIGKILL if number == signal.SIGKILL else 0)
     finish(start(folder, workdir, placement=placement))
 
 
 def check_same_run(workdir, whole):
     assert_same(saved(workdir)[1], saved(whole)[1])
-    assert (workdir / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-    assert (workdir / "best.safetensors").read_bytes() == (whole / "best.safetensors").read_bytes()
+    for name in ("model.safetensors", "best.safetensors"):
+        assert_same(load_file(workdir / name), load_file(whole / name), least=10)
+        assert read_metadata(workdir / name) == read_metadata(whole / name)
     strip = [{k: v for k, v in r.items() if k not in TIMES} for r in records(workdir)]
     assert strip == [{k: v for k, v in r.items() if k not in TIMES} for r in records(whole)]
 
 
-@pytest.mark.skip(reason="resume is not bit-exact yet: the bytes differ after a stop; to be mended")
 def test_a_stopped_run_ends_in_the_same_bytes(folder, uninterrupted, tmp_path):
     killed_and_resumed(folder, tmp_path / "run", "memory", [signal.SIGKILL, signal.SIGTERM], 0)
     check_same_run(tmp_path / "run", uninterrupted)
@@ -228,7 +227,7 @@ def test_another_run_is_not_resumed_unless_told(folder, uninterrupted, tmp_path,
     command = [str(folder / "memory.py"), "--workdir", run, *arguments]
     assert exit_code(main, command) == 1
     assert named in one_line(capfd)
-    assert exit_code(main, [*command, "--checkpoint.allow-changes"]) in (0, None)
+    assert exit_code(main, [*command, "--checkpoint.allow-changes"]) == 0
 
 
 def test_a_photograph_removed_during_training_does_not_matter(folder, tmp_path):
@@ -240,7 +239,6 @@ def test_a_photograph_removed_during_training_does_not_matter(folder, tmp_path):
     finish(process)
 
 
-@pytest.mark.skip(reason="the writers stay open when a step is not finite; to be mended")
 def test_a_failing_step_is_explained_and_can_be_repeated(folder, tmp_path, capfd):
     run = tmp_path / "run"
     wild = ["--schedule.learning-rate", "1e38", "--schedule.kind", "constant"]
@@ -290,8 +288,6 @@ def test_a_model_starts_another_scale(folder, uninterrupted, tmp_path, capfd):
 
 
 def read(path, name):
-    from safetensors.numpy import load_file
-
     return load_file(path)[name]
 
 

@@ -1,0 +1,123 @@
+r"""LR patches made from HR patches inside the step: blur, bicubic reduction, noise, JPEG.
+
+    y = JPEG(round(H (k * x) + n)),   k Gaussian, H MATLAB's bicubic reduction, n white Gaussian noise
+
+Everything is drawn anew for each patch, from keys that depend on the seed and the step alone.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+
+from isr_jax.config import SynthesisConfig
+from isr_jax.resize import resize_matrix
+
+
+def synthesize(
+    hr: UInt8[Array, "batch height width channels"], keys: Array, scale: int, config: SynthesisConfig
+) -> UInt8[Array, "batch lr_height lr_width channels"]:
+    """Makes an LR patch of each HR patch.
+
+    Args:
+      hr: HR patches, their sides multiples of `scale`.
+      keys: One key a patch.
+      scale: HR size over LR size.
+      config: Ranges of the blur, the noise and the JPEG quality.
+    """
+    rows, cols = (jnp.asarray(resize_matrix(n, n // scale), jnp.float32) for n in hr.shape[1:3])
+
+    def one(x: Array, key: Array) -> Array:
+        blur_key, noise_key, level_key, quality_key = jax.random.split(key, 4)
+        x = x.astype(jnp.float32)
+        if max(config.blur_std) > 0:
+            x = _blurred(x, _random_kernel(blur_key, config))
+        y = jnp.einsum("ih,hwc,jw->ijc", rows, x, cols)
+        if max(config.noise_std) > 0:
+            low, high = config.noise_std
+            level = jax.random.uniform(level_key, minval=low, maxval=high)
+            y = y + level * jax.random.normal(noise_key, y.shape)
+        y = jnp.clip(jnp.round(y), 0, 255)
+        if max(config.jpeg_quality) > 0:
+            low, high = config.jpeg_quality
+            y = compress_jpeg(y, jax.random.uniform(quality_key, minval=low, maxval=high))
+        return y.astype(jnp.uint8)
+
+    return jax.vmap(one)(hr, keys)
+
+
+def gaussian_kernel(std: Float[Array, "2"], angle: Float[Array, ""], radius: int) -> Float[Array, "size size"]:
+    """Returns a Gaussian of standard deviations `std` (pixels) along two axes turned by `angle`; its sum is 1."""
+    offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
+    y, x = jnp.meshgrid(offsets, offsets, indexing="ij")
+    along, across = jnp.cos(angle) * x + jnp.sin(angle) * y, jnp.cos(angle) * y - jnp.sin(angle) * x
+    std = jnp.maximum(std, 1e-2)  # of a single pixel, instead of 0 / 0
+    kernel = jnp.exp(-0.5 * ((along / std[0]) ** 2 + (across / std[1]) ** 2))
+    return kernel / kernel.sum()
+
+
+def _random_kernel(key: Array, config: SynthesisConfig) -> Array:
+    low, high = config.blur_std
+    std_key, angle_key = jax.random.split(key)
+    std = jax.random.uniform(std_key, (2,), minval=low, maxval=high)
+    angle = jax.random.uniform(angle_key, maxval=jnp.pi)
+    return gaussian_kernel(std if config.anisotropic else std[:1].repeat(2), angle, math.ceil(3 * high))
+
+
+def _blurred(x: Array, kernel: Array) -> Array:
+    radius = kernel.shape[0] // 2
+    padded = jnp.pad(x, ((radius, radius), (radius, radius), (0, 0)), mode="symmetric")
+    channels_first = padded.transpose(2, 0, 1)[:, None]
+    return jax.lax.conv(channels_first, kernel[None, None], (1, 1), "VALID")[:, 0].transpose(1, 2, 0)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# JPEG, without its lossless part. Reference: ITU-T T.81, annexes A and K; the scale of the tables is libjpeg's.
+# ---------------------------------------------------------------------------------------------------------------------
+
+_LUMA_TABLE = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    np.float32,
+)
+_CHROMA_TABLE = np.full((8, 8), 99, np.float32)
+_CHROMA_TABLE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
+_YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
+_k, _n = np.meshgrid(np.arange(8), np.arange(8), indexing="ij")
+_DCT = (np.sqrt(np.where(_k == 0, 1, 2) / 8) * np.cos(np.pi * (2 * _n + 1) * _k / 16)).astype(np.float32)
+
+
+def compress_jpeg(
+    x: Float[Array, "height width channels"], quality: Float[Array, ""] | float
+) -> Float[Array, "height width channels"]:
+    """Returns the picture as it comes back from a JPEG file, rounded, without chroma subsampling.
+
+    Args:
+      x: Grey or RGB, 0..255.
+      quality: 1 to 100, as libjpeg counts it.
+    """
+    height, width, channels = x.shape
+    quality = jnp.asarray(quality, jnp.float32)
+    percent = jnp.where(quality < 50, 5000 / quality, 200 - 2 * quality)
+    tables = jnp.stack([_LUMA_TABLE, _CHROMA_TABLE, _CHROMA_TABLE][:channels])
+    tables = jnp.clip(jnp.floor((tables * percent + 50) / 100), 1, 255)
+    planes = jnp.round(x @ _YCBCR.T) if channels == 3 else x
+    planes = planes - jnp.array([128.0, 0, 0][:channels])
+    padded = jnp.pad(planes, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")
+    blocks = padded.reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8, channels)
+    coefficients = jnp.einsum("ky,aybxc,lx->abckl", _DCT, blocks, _DCT)
+    coefficients = jnp.round(coefficients / tables) * tables
+    blocks = jnp.einsum("ky,abckl,lx->aybxc", _DCT, coefficients, _DCT)
+    planes = jnp.round(blocks.reshape(padded.shape)[:height, :width]) + jnp.array([128.0, 0, 0][:channels])
+    restored = planes @ np.linalg.inv(_YCBCR).T if channels == 3 else planes
+    return jnp.clip(jnp.round(restored), 0, 255)
