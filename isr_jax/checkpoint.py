@@ -34,7 +34,8 @@ class Checkpoints:
           config: Of the run, saved with every checkpoint.
           data: Fingerprint of the training data.
         """
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # What fails in the background is raised again where we wait for it; its traceback is not for the user.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = folder
         self._record = {"config": config_to_dict(config), "data": data}
         self._allow_changes = config.checkpoint.allow_changes

@@ -140,10 +140,11 @@ def killed_and_resumed(folder, workdir, placement, numbers, seed):
     rng = random.Random(seed)
     for number in numbers:
         process = start(folder, workdir, placement=placement)
-        # A few fall into the start, most into the steps and the saves: metrics.jsonl is written at every step.
-        begun, metrics = time.time(), workdir / "metrics.jsonl"
+        # Most fall into the steps and the saves: metrics.jsonl is written at every step. A few kills fall into the
+        # start; a SIGTERM there, before there is anything to save, ends the process as it ends every program.
+        begun, metrics, early = time.time(), workdir / "metrics.jsonl", number == signal.SIGKILL
         while process.poll() is None and time.time() - begun < 120:
-            if rng.random() < 0.01 or (metrics.exists() and metrics.stat().st_mtime > begun):
+            if (early and rng.random() < 0.01) or (metrics.exists() and metrics.stat().st_mtime > begun):
                 break
             time.sleep(0.1)
         time.sleep(rng.uniform(0, 0.5))
@@ -299,3 +300,24 @@ def test_pictures_of_another_kind_are_read(tmp_path):
         options = {"lossless": True} if suffix == "webp" else {}
         Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", **options)
         np.testing.assert_array_equal(read_pixels(tmp_path / f"a.{suffix}", 3), pixels)
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_in_one_line_and_costs_no_checkpoint(folder, tmp_path):
+    # A limit on the size of files stands for the full disk: both fail in the middle of a write.
+    wide, run = ["--model.erd.features", "48"], tmp_path / "run"
+    finish(start(folder, run, *wide, "--max-minutes", "0.0001"))
+    first = saved(run)
+    command = [sys.executable, "-m", "isr_jax.train", str(folder / "memory.py"), "--workdir", str(run), *wide]
+    limited = f"ulimit -f 100; exec {' '.join(command)}"  # KiB
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ISR_JAX_COMPILATION_CACHE": "off"}
+    ended = subprocess.run(["bash", "-c", limited], env=environment, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 1, ended.stderr
+    assert "Traceback" not in ended.stderr
+    line = ended.stderr.strip().splitlines()[-1]
+    assert line.startswith("isr-jax: ")
+    assert "the checkpoints saved before are whole" in line
+    assert saved(run)[0] == first[0]
+    assert_same(saved(run)[1], first[1])
+    finish(start(folder, run, *wide))
+    assert saved(run)[0][-1] == 40
