@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from isr_jax.config import ERDConfig
-from isr_jax.layers import INPUT_AXIS, Conv, PReLU, ResidualBlock
+from isr_jax.layers import INPUT_AXIS, Conv, PReLU, ResidualBlock, activate_convolve
 
 
 class ERD(nnx.Module):
@@ -79,7 +79,7 @@ class ERD(nnx.Module):
             # Note: the released code concatenates the features with themselves, the paper's figure with the encoder's.
             other = hidden if self.config.feedback_input == "hidden" else encoded
             both = jnp.concatenate([hidden, other], axis=-1)
-            hidden = self._run_blocks(self.compress(self.compress_prelu(both)))
+            hidden = self._run_blocks(activate_convolve(self.compress_prelu, self.compress, both))
         noise, hidden = self.decoder(hidden).astype(jnp.float32), hidden.astype(jnp.float32)
         return (depth_to_space(noise, self.scale) * 255 if at_lr else noise), hidden
 
