@@ -29,6 +29,7 @@ from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.images import list_images, read_image, write_image
 from isr_jax.metrics import crop_border, psnr, rgb_to_luma, ssim
+from isr_jax.report import LR, TRUTH, Report
 from isr_jax.resize import crop_to_multiple, imresize
 from isr_jax.startup import prepare_process
 
@@ -88,6 +89,8 @@ class EvaluateConfig:
     """Write the table here, as comma-separated values."""
     markdown: Path | None = None
     """Write the table here, in Markdown."""
+    report: Path | None = None
+    """Write one page here (.html) with the tables and all pictures, to compare by eye."""
     plot: Path | None = None
     """Write a plot here (.png, .svg, .pdf): PSNR against cost, and with --per-stage against the stage."""
     save_dir: Path | None = None
@@ -150,8 +153,7 @@ class Row:
     @property
     def label(self) -> str:
         """The model's name in tables and plots: without folders, with + for the ensemble."""
-        name = Path(self.model).stem if self.model.endswith(".safetensors") else Path(self.model).name
-        return name + (" +" if self.ensemble else "")
+        return _label(self.model, self.ensemble)
 
     def mean(self, metric: str) -> float | None:
         """Returns the average of a metric over the pictures, None if one of them has none."""
@@ -188,12 +190,15 @@ def main(argv: list[str] | None = None) -> None:
         prog="isr-jax evaluate",
         description="PSNR and SSIM of models on folders of test pictures.",
     )
-    for path in (config.json, config.csv, config.markdown, config.plot):
+    for path in (config.json, config.csv, config.markdown, config.report, config.plot):
         if path is not None and path.is_dir():
             raise ConfigError(f"{path} is a folder: name a file")
+    if config.report is not None and config.report.suffix not in (".html", ".htm"):
+        raise ConfigError(f"--report {config.report}: name an .html file")
     if config.plot is not None and config.plot.suffix not in (".png", ".svg", ".pdf"):
         raise ConfigError(f"--plot {config.plot}: name a .png, .svg or .pdf file")
-    rows, sentinels = evaluate(config)
+    report = Report() if config.report else None
+    rows, sentinels = evaluate(config, report)
     print(format_table(sentinels + [row for row in rows if row.model != BICUBIC]))
     if config.json:
         result = {"rows": [row.as_dict() for row in rows], "bicubic": [row.as_dict() for row in sentinels]}
@@ -202,18 +207,27 @@ def main(argv: list[str] | None = None) -> None:
         _write(config.csv, format_csv(rows))
     if config.markdown:
         _write(config.markdown, format_table(sentinels + [row for row in rows if row.model != BICUBIC]) + "\n")
+    if config.report and report:
+        shown = sentinels + [row for row in rows if row.model != BICUBIC]
+        report.write(config.report, [{**row.as_dict(), "label": row.label} for row in shown])
     if config.plot:
         replace_file(config.plot, lambda path: draw(sentinels + [r for r in rows if r.model != BICUBIC], path))
 
 
-def evaluate(config: EvaluateConfig) -> tuple[list[Row], list[Row]]:
+def evaluate(config: EvaluateConfig, report: Report | None = None) -> tuple[list[Row], list[Row]]:
     """Scores every model on every dataset.
 
+    Args:
+      config: What to evaluate, and how.
+      report: Is given all pictures, if there is one.
     Returns: The rows of the models, in the order asked for, and those of the sentinel, one per dataset and scale.
     Raises:
       ConfigError: If a model, a folder or an option cannot be used.
       UserError: If a picture cannot be read or does not match its partner.
     """
+    labels = [_label(name, False) for name in dict.fromkeys(config.model)]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ConfigError(f"--model: two models are called {twice[0]}: rename the file or the folder of one")
     models = {name: None if name == BICUBIC else _load(name, config) for name in config.model}
     if config.per_stage and all(model is None for model in models.values()):
         raise ConfigError("--per-stage: bicubic enlargement has no stages; name a model")
@@ -230,13 +244,16 @@ def evaluate(config: EvaluateConfig) -> tuple[list[Row], list[Row]]:
     for folder in config.data:
         for scale in [config.scale] if config.scale is not None else own:
             dataset = load_dataset(folder, scale)
-            sentinels.append(_evaluate_one(BICUBIC, None, dataset, config))
+            for picture in dataset.pictures if report else ():
+                report.add(dataset.name, scale, picture.name, LR, picture.lr)
+                report.add(dataset.name, scale, picture.name, TRUTH, picture.hr)
+            sentinels.append(_evaluate_one(BICUBIC, None, dataset, config, report))
             _check_sentinel(sentinels[-1])
             for name, model in models.items():
                 if model is None:
                     rows.append(sentinels[-1])
                 elif model.scale == scale:
-                    rows.append(_evaluate_one(name, model, dataset, config))
+                    rows.append(_evaluate_one(name, model, dataset, config, report))
     return rows, sentinels
 
 
@@ -341,7 +358,9 @@ def score(picture: TestPicture, result: UInt8[np.ndarray, "height width channels
     )
 
 
-def _evaluate_one(name: str, model: "Upscaler | None", dataset: Dataset, config: EvaluateConfig) -> Row:
+def _evaluate_one(
+    name: str, model: "Upscaler | None", dataset: Dataset, config: EvaluateConfig, report: Report | None
+) -> Row:
     per_stage = config.per_stage and model is not None
     seconds, start = 0.0, time.perf_counter()
     before = (0, 0, 0.0) if model is None else (model.compilations, model.cache_hits, model.seconds)
@@ -355,8 +374,10 @@ def _evaluate_one(name: str, model: "Upscaler | None", dataset: Dataset, config:
             result = Scores(**{**vars(result), "stages_psnr_y": curve})
         scores[index] = result
         if config.save_dir is not None:
-            folder = config.save_dir / Path(name).stem / dataset.name / f"x{dataset.scale}"
+            folder = config.save_dir / _label(name, False) / dataset.name / f"x{dataset.scale}"
             write_image(folder / f"{picture.name}.png", stages[-1])
+        if report is not None:
+            report.add(dataset.name, dataset.scale, picture.name, _label(name, config.ensemble), stages[-1])
         start = time.perf_counter()
     cost: dict[str, Any] = {"parameters": 0, "macs_per_pixel": 0, "seconds": seconds}
     if model is not None:
@@ -381,6 +402,13 @@ def _evaluate_one(name: str, model: "Upscaler | None", dataset: Dataset, config:
         images=tuple(s for s in scores if s is not None),
         cost=cost,
     )
+
+
+def _label(model: str, ensemble: bool) -> str:
+    path = Path(model)
+    if path.suffix == ".safetensors":
+        path = path.absolute().parent if path.stem == "model" else path.with_suffix("")  # a run is known by its folder
+    return path.name + (" +" if ensemble and model != BICUBIC else "")
 
 
 def _load(name: str, config: EvaluateConfig) -> "Upscaler":

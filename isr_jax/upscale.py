@@ -43,7 +43,7 @@ class UpscaleConfig:
 
     inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="INPUT...")]
     """Pictures, folders (with all below them), patterns such as "photos/*.png", or - for standard input."""
-    output: str
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
     """A file, or a folder for several pictures; .npy keeps float32 on 0..255; - is standard output (PNG)."""
     model: str
     """Shipped name, model file or run folder; "bicubic" is the baseline."""

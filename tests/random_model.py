@@ -1,11 +1,13 @@
 """Models with random parameters, made without compiling their initialisation."""
 
+from pathlib import Path
+
 import numpy as np
 from flax import nnx
 
-from isr_jax.config import ModelConfig
+from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.model import ISRResCNet
-from isr_jax.model_io import model_from_parameters
+from isr_jax.model_io import model_from_parameters, save_model
 
 
 def random_model(config: ModelConfig, seed: int = 0) -> ISRResCNet:
@@ -13,3 +15,11 @@ def random_model(config: ModelConfig, seed: int = 0) -> ISRResCNet:
     shapes = nnx.to_flat_state(nnx.state(nnx.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0))), nnx.Param))
     parameters = {".".join(map(str, path)): (0.1 * rng.normal(size=p.shape)).astype("f4") for path, p in shapes}
     return model_from_parameters(config, parameters)
+
+
+def save_random_model(path: Path, scale: int) -> Path:
+    """Writes a model that is quick to compile."""
+    erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, border="zero", resolution="lr")
+    plain = {"num_stages": 1, "data_term": "matlab_bicubic", "projection": False, "extrapolation": False}
+    save_model(path, random_model(ModelConfig(scale=scale, erd=erd, **plain)))
+    return path

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image
+from PIL import ExifTags, Image
 
 from isr_jax import upscale
 from isr_jax.__main__ import exit_code
@@ -137,23 +137,37 @@ def test_pipes(pixels, tmp_path):
     assert done.stderr.startswith(b"isr-jax: the picture is not a picture")
 
 
-def test_every_kind_of_picture_keeps_its_kind(model_file, tmp_path):
+def test_sixty_pictures_of_all_kinds_keep_their_kind(model_file, tmp_path):
     rng = np.random.default_rng(0)
     expected = {}
+
+    def keep(suffix: str, write) -> None:
+        path = tmp_path / "in" / f"{len(expected):02}.{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        write(path)
+        expected[path.name] = read_image(path)
+
     for suffix in ("png", "tif", "webp", "jpg", "bmp"):
         for dtype in (np.uint8, np.uint16) if suffix in ("png", "tif") else (np.uint8,):
             for channels in (1, 3):
                 for alpha in (False, True) if suffix in ("png", "tif", "webp") else (False,):
-                    height, width = [(1, 1), (6, 9)][len(expected) % 2]
-                    top = int(np.iinfo(dtype).max) + 1
-                    picture = Picture(
-                        pixels=rng.integers(0, top, (height, width, channels), dtype=dtype),
-                        alpha=rng.integers(0, top // 2, (height, width), dtype=dtype) if alpha else None,
-                        resolution=(200, 100),
-                    )
-                    name = f"{len(expected)}.{suffix}"
-                    write_image(tmp_path / "in" / name, picture)
-                    expected[name] = read_image(tmp_path / "in" / name)
+                    for height, width in ((1, 1), (6, 9)):
+                        top = int(np.iinfo(dtype).max) + 1
+                        picture = Picture(
+                            pixels=rng.integers(0, top, (height, width, channels), dtype=dtype),
+                            alpha=rng.integers(0, top // 2, (height, width), dtype=dtype) if alpha else None,
+                            resolution=(200, 100),
+                        )
+                        keep(suffix, lambda path, picture=picture: write_image(path, picture))
+    colours = Image.fromarray(rng.integers(0, 256, (6, 9, 3), np.uint8))
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        keep("jpg", lambda path, exif=exif: colours.save(path, exif=exif, dpi=(200, 100)))
+    for suffix, mode in (("png", "P"), ("png", "1"), ("jpg", "CMYK"), ("tif", "CMYK")):
+        keep(suffix, lambda path, mode=mode: colours.convert(mode).save(path, dpi=(200, 100)))
+    assert len(expected) == 60
+
     assert run(tmp_path / "in", "--output", tmp_path / "out", "--model", model_file) == 0
     for name, before in expected.items():
         after = read_image(tmp_path / "out" / name)
@@ -161,7 +175,32 @@ def test_every_kind_of_picture_keeps_its_kind(model_file, tmp_path):
         assert after.pixels.dtype == before.pixels.dtype
         assert (after.alpha is None) == (before.alpha is None)
         assert after.format == before.format
-        assert after.resolution == pytest.approx((400, 200), rel=2e-3)
+        assert sorted(after.resolution) == pytest.approx([200, 400], rel=2e-3)
+        assert after.resolution == pytest.approx([2 * value for value in before.resolution], rel=2e-3)
+
+
+def test_two_hundred_damaged_files_give_one_line_each(pixels, tmp_path, capfd):
+    rng = np.random.default_rng(0)
+    whole = {}
+    for suffix in ("png", "tif", "webp", "jpg", "bmp"):
+        write_image(tmp_path / f"whole.{suffix}", pixels)
+        whole[suffix] = (tmp_path / f"whole.{suffix}").read_bytes()
+    (tmp_path / "in").mkdir()
+    for number in range(200):
+        suffix = list(whole)[number % 5]
+        data = bytearray(whole[suffix])
+        for place in rng.integers(0, min(len(data), 60 if number % 2 else len(data)), 4):
+            data[place] = rng.integers(0, 256)
+        data = data[: rng.integers(0, len(data))] if number % 3 == 0 else data
+        (tmp_path / "in" / f"{number:03}.{suffix}").write_bytes(data)
+    assert bicubic(tmp_path / "in", "--output", tmp_path / "out", "--max-pixels", 1_000_000) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert "Traceback" not in "".join(lines)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    for path in (tmp_path / "in").iterdir():
+        mentions = [line for line in lines if path.name in line and "->" not in line]
+        assert (path.name in written) or mentions, path.name
+    assert 20 < len(written) < 180
 
 
 def test_a_half_written_output_never_replaces_a_whole_one(pixels, tmp_path, monkeypatch):

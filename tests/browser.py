@@ -1,0 +1,27 @@
+"""A headless Chromium for the tests of the pages; they are skipped where there is none."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this computer")
+
+
+@contextlib.contextmanager
+def open_browser(expect: tuple[str, ...] | list[str] = (), **options) -> Iterator:
+    """Yields a page of a fresh browser; an error in its console fails the test, unless it has one of `expect` in it."""
+    from playwright.sync_api import sync_playwright
+
+    errors = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(**options)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.set_default_timeout(30_000)
+        yield page
+        browser.close()
+    assert not [error for error in errors if not any(part in error for part in expect)]
