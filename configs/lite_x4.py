@@ -1,7 +1,8 @@
 """python -m isr_jax.train configs/lite_x4.py --workdir runs/lite_x4 --data.train FOLDER [FOLDER ...]
 
-isr-lite x4: one deep ERD at LR resolution after one exact data step (about 0.2 M parameters).
-Not measured yet.
+isr-lite x4: one deep ERD at LR resolution after one exact data step; 195,634 parameters, 12,150 MAC per HR pixel.
+Measured with --steps 1800 on 436 photographs (399 of BSDS500 and 37 others): 30.83 dB PSNR-Y on Set5 and 27.76 on Set14
+(bicubic 28.43 and 26.09) after 7.5 minutes on two cores, 0.20 to 0.29 s a step. The whole run was not measured.
 """
 
 from isr_jax.config import (
@@ -48,5 +49,5 @@ CONFIG = TrainConfig(
     schedule=ScheduleConfig(kind="cosine", learning_rate=1.5e-3, warmup_steps=200),
     checkpoint=CheckpointConfig(every=500),
     eval=EvalConfig(every=1000, log_every=50),
-    steps=100_000,
+    steps=40_000,
 )

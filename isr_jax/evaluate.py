@@ -244,9 +244,10 @@ def evaluate(config: EvaluateConfig, report: Report | None = None) -> tuple[list
     for folder in config.data:
         for scale in [config.scale] if config.scale is not None else own:
             dataset = load_dataset(folder, scale)
-            for picture in dataset.pictures if report else ():
-                report.add(dataset.name, scale, picture.name, LR, picture.lr)
-                report.add(dataset.name, scale, picture.name, TRUTH, picture.hr)
+            if report is not None:
+                for picture in dataset.pictures:
+                    report.add(dataset.name, scale, picture.name, LR, picture.lr)
+                    report.add(dataset.name, scale, picture.name, TRUTH, picture.hr)
             sentinels.append(_evaluate_one(BICUBIC, None, dataset, config, report))
             _check_sentinel(sentinels[-1])
             for name, model in models.items():

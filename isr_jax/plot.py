@@ -66,7 +66,7 @@ def plot(curves: dict[str, list[tuple[int, float]]], output: Path) -> None:
 
     panels: dict[str, list[str]] = {}
     for name in curves:
-        panel = name.split("_stage_")[0] if "/" in name else ("norms" if name.endswith("norm") else name)
+        panel = "norms" if name.endswith("norm") else name.split("_stage_")[0]
         panels.setdefault(panel, []).append(name)
     columns = 3
     rows = math.ceil(len(panels) / columns)

@@ -225,12 +225,15 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
                 writers.show(loss=f"{values['loss']:.5f}")
             score = None
             if config.eval.data and (step % config.eval.every == 0 or step == total):
-                values = evaluate(state.average, validation)
+                pictures: dict[str, np.ndarray] = {}
+                values = evaluate(state.average, validation, pictures)
                 score = values[f"{next(iter(validation))}/psnr_y"]
                 better = best is None or score > best
                 best = score if better else best
                 if writers:
-                    writers.scalars(step, values)
+                    writers.scalars(step, {**values, **_stage_parameters(state.average)})
+                    for name, picture in pictures.items():
+                        writers.picture(step, name, picture)
                     writers.show(psnr=f"{score:.2f}")
                     writers.say(
                         f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in values.items() if k.endswith("_y"))
@@ -251,10 +254,13 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
             writers.say(f"saved at step {saved} of {total} in {workdir}")
 
 
-def make_evaluation(model: ISRResCNet) -> Callable[[Params, dict[str, list[Pair]]], dict[str, float]]:
+def make_evaluation(
+    model: ISRResCNet,
+) -> Callable[[Params, dict[str, list[Pair]], dict[str, np.ndarray]], dict[str, float]]:
     """Makes the function that measures parameters on validation folders: averages over each folder's pictures.
 
-    Its keys are "FOLDER/psnr_y", "FOLDER/ssim_y" and, with more than one stage, "FOLDER/psnr_y_stage_K".
+    Its last argument receives the first super-resolved picture of each folder, uint8, to look at. The result's keys
+    are "FOLDER/psnr_y", "FOLDER/ssim_y" and, with more than one stage, "FOLDER/psnr_y_stage_K".
     """
     bind = make_bind(model)
     scale = model.config.scale
@@ -263,7 +269,7 @@ def make_evaluation(model: ISRResCNet) -> Callable[[Params, dict[str, list[Pair]
     def luma(picture: np.ndarray) -> np.ndarray:
         return rgb_to_luma(crop_border(picture, scale))
 
-    def evaluate(params: Params, folders: dict[str, list[Pair]]) -> dict[str, float]:
+    def evaluate(params: Params, folders: dict[str, list[Pair]], pictures: dict[str, np.ndarray]) -> dict[str, float]:
         local = jax.tree.map(lambda a: a.addressable_data(0), params)
         values: dict[str, float] = {}
         for folder, pairs in folders.items():
@@ -271,6 +277,7 @@ def make_evaluation(model: ISRResCNet) -> Callable[[Params, dict[str, list[Pair]
             for pair in pairs:
                 stages = np.asarray(jax.device_get(predict(local, pair.lr[None])))
                 stages = np.clip(np.round(stages), 0, 255).astype(np.uint8)
+                pictures.setdefault(f"{folder}/picture", stages[-1])
                 truth = luma(pair.hr)
                 psnrs.append([psnr(luma(x), truth) for x in stages])
                 ssims.append(ssim(luma(stages[-1]), truth))
@@ -294,6 +301,17 @@ def export(model: ISRResCNet, state: TrainState, path: Path, config: TrainConfig
 # ---------------------------------------------------------------------------------------------------------------------
 # Its parts.
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _stage_parameters(params: Params) -> dict[str, float]:
+    """Returns what the solver has learned for each stage: alpha, w and the factor of the step size."""
+    names = {"log_radius": "alpha", "log_momentum": "w", "step": "step_factor"}
+    return {
+        f"{label}_stage_{k}": float(value)
+        for name, label in names.items()
+        if name in params
+        for k, value in enumerate(np.asarray(params[name].addressable_data(0)), 1)
+    }
 
 
 def _on_host(tree: Any) -> Any:
