@@ -1,5 +1,6 @@
 """The training step of one device: draw or take a batch, gradients, update, averaged weights."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float
 
 from isr_jax.config import LossConfig, TrainConfig
 from isr_jax.data import Batch, draw_batch
-from isr_jax.model import ISRResCNet
+from isr_jax.model import ISRResCNet, SolverState
 from isr_jax.parallel import AXIS
 from isr_jax.state import Params, TrainState, average_params, make_bind, make_optimizer, make_schedule
 from isr_jax.synthesis import synthesize
@@ -88,25 +89,35 @@ def make_step(
         stages, every = config.model.num_stages, config.loss.window
         observation, start = bind(state.params).prepare(batch["lr"])
         solver = {0: start}  # by stage; detached, and computed with the parameters of its time
-        finite, metrics = jnp.bool_(True), {}
-        for end in [*range(every, stages, every), stages]:
-            first = max(0, end - (config.loss.depth or every))
-            reached = max(k for k in solver if k <= first)
-            entering, _ = bind(state.params).iterate(observation, solver[reached], reached, first)
+
+        def window(state: TrainState, entering: SolverState, reached: int, first: int, end: int) -> tuple[Any, ...]:
+            """Goes from stage `reached` to `first`, and from there to `end` with back-propagation and an update."""
+            entering, _ = bind(state.params).iterate(observation, entering, reached, first)
             entering = jax.lax.stop_gradient(entering)
 
-            def loss_of_window(params: Params, entering: Any = entering, first: int = first, end: int = end) -> Any:
+            def loss_of_window(params: Params) -> tuple[Array, SolverState]:
                 leaving, _ = bind(params).iterate(observation, entering, first, end)
                 return pixel_loss(leaving.x, batch["hr"], config.loss), leaving
 
             weight = 1.0 if end == stages else config.loss.earlier_weight
             (loss, leaving), grads = jax.value_and_grad(loss_of_window, has_aux=True)(state.params)
-            solver[end] = jax.lax.stop_gradient(leaving)
-            loss, grads = jax.lax.pmean((loss, jax.tree.map(lambda g, w=weight: w * g, grads)), AXIS)
+            loss, grads = jax.lax.pmean((loss, jax.tree.map(lambda g: weight * g, grads)), AXIS)
             state, norms = update(state, grads, rate)
-            finite &= jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"])
-            metrics = {"loss": loss, **norms}
-        return state, {**metrics, "finite": finite}
+            finite = jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"])
+            return state, jax.lax.stop_gradient(leaving), {"loss": loss, "finite": finite, **norms}
+
+        metrics: Metrics = {}
+        for end in range(every, stages + 1, every):
+            first = max(0, end - (config.loss.depth or every))
+            reached = max(k for k in solver if k <= first)
+            run = functools.partial(window, reached=reached, first=first, end=end)
+            if end == every:
+                state, solver[end], metrics = run(state, solver[reached])
+            else:
+                # A branch of its own: otherwise XLA:CPU allocates the activations of all windows at once.
+                skip = functools.partial(lambda metrics, state, entering: (state, entering, metrics), metrics)
+                state, solver[end], metrics = jax.lax.cond(metrics["finite"], run, skip, state, solver[reached])
+        return state, metrics
 
     def whole(state: TrainState, batch: Batch, rate: Array) -> tuple[TrainState, Metrics]:
         """One update, from the loss after all stages."""

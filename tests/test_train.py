@@ -269,12 +269,12 @@ def test_curves_are_drawn(uninterrupted, tmp_path, capfd):
 
 
 def test_the_plan_tells_what_remat_and_truncation_save(folder, capfd):
-    stages = ["--model.num-stages", "6", "--data.patch-size", "16"]
+    stages = ["--model.num-stages", "6", "--data.batch-size", "256"]
     assert exit_code(main, [str(folder / "memory.py"), "--plan", *stages]) == 0
     rows = [line.split("|")[2:5] for line in capfd.readouterr().out.splitlines()[2:]]
     full, remat, truncated = ([float(cell.replace(",", "")) for cell in row] for row in rows)
-    assert remat[1] <= full[1]
-    assert truncated[1] <= full[1]
+    assert remat[1] < 0.7 * full[1]
+    assert truncated[1] < 0.8 * full[1]
     assert remat[2] >= full[2] >= truncated[2] > 0
 
 
