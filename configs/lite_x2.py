@@ -1,0 +1,52 @@
+"""python -m isr_jax.train configs/lite_x2.py --workdir runs/lite_x2 --data.train FOLDER [FOLDER ...]
+
+isr-lite x2: the network of lite_x4.py, started from the shipped x4: only its first and last convolution depend on the
+scale. Its figures are in docs/isr-lite-x2.md.
+"""
+
+from isr_jax.config import (
+    CheckpointConfig,
+    DataConfig,
+    ERDConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+
+CONFIG = TrainConfig(
+    model=ModelConfig(
+        scale=2,
+        num_stages=1,
+        data_term="matlab_bicubic",
+        learned_step=True,
+        extrapolation=False,
+        projection=False,
+        clip=False,
+        erd=ERDConfig(
+            features=32,
+            num_blocks=9,
+            feedback_steps=0,
+            kernel_size=3,
+            border="zero",
+            weight_norm=False,
+            first_shortcut=True,
+            resolution="lr",
+        ),
+    ),
+    data=DataConfig(
+        patch_size=32,
+        batch_size=16,
+        placement="memory",
+        sampling="texture",
+        candidates=2,
+    ),
+    loss=LossConfig(kind="l1"),
+    optimizer=OptimizerConfig(b2=0.99, clip_norm=1.0, ema_decay=0.999),
+    schedule=ScheduleConfig(kind="cosine", learning_rate=1e-3, warmup_steps=200),
+    checkpoint=CheckpointConfig(every=500, init_from="isr-lite-x4"),
+    eval=EvalConfig(every=1000, log_every=50),
+    steps=20_000,
+)

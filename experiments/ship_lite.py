@@ -1,0 +1,131 @@
+"""Puts the models of finished (or paused) runs of configs/lite_x*.py into the package, with a model card each.
+
+    python experiments/ship_lite.py --run runs/lite_x4 --data Set5 Set14 --training-data "..."
+
+Copies the averaged weights to isr_jax/weights/isr-lite-xS.safetensors, evaluates that file, and writes
+docs/isr-lite-xS.md. Of a run that started from a shipped model, the history of that one comes first.
+"""
+
+import argparse
+import hashlib
+import json
+from pathlib import Path
+
+from isr_jax.evaluate import EvaluateConfig, Row, evaluate
+from isr_jax.files import replace_file
+from isr_jax.model_io import SHIPPED, find_model, load_model, read_metadata, save_model
+from isr_jax.report import PAPER
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CARD = """# {name}
+
+Super-resolution x{scale} of pictures that were reduced by MATLAB's bicubic `imresize`; shipped inside the package
+(`isr-jax upscale photo.png -o big.png --model {name}`). {parameters:,} parameters, {macs:,.0f} multiply-adds per HR
+pixel: 1/{times:,.0f} of the paper's ISRResCNet. File: {size:,} bytes, SHA-256
+`{digest}`.
+
+| PSNR-Y, dB / SSIM-Y | {sets} |
+| --- | {dashes} |
+{table}
+
+Scored by `isr-jax evaluate --model {name} --data {sets_plain}` (8-bit output, border of {scale} pixels left out).
+"+" is the self-ensemble of eight flips and rotations. ISRResCNet: as published (arXiv 2009.04809).
+
+## Training
+
+One stage: an exact data step (MATLAB bicubic and its adjoint), then an ERD of {blocks} residual blocks of
+{features} features at LR resolution. `configs/lite_x{scale}.py` is the whole recipe; the weights are averaged over the steps (decay {ema}).
+Data: {training_data}. The test sets had no part in it: the weights are the last ones, not those that score best.
+
+| run | steps | patches a step | largest learning rate | loss | hours on two CPU cores | started from |
+| --- | --- | --- | --- | --- | --- | --- |
+{history}
+
+Validation curve of the last run, on {curve_set}, PSNR-Y after steps: {curve}.
+
+## Limits
+
+Made for the bicubic reduction it was trained on: pictures that are blurred otherwise, noisy, or compressed stay so, and
+compression artefacts are sharpened with the rest. It invents no texture: fine detail that the reduction lost comes back
+as its average, smooth. Trained in far fewer steps, and on far fewer photographs, than published networks of its size.
+MIT licence, as the code; it was trained from photographs, of which it contains none.
+"""
+
+
+def main() -> None:
+    """Ships one run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", nargs="+", type=Path, required=True, help="test folders, HR/ and LRx2, LRx3, LRx4")
+    parser.add_argument("--training-data", required=True, help="what it was trained on, for the card")
+    arguments = parser.parse_args()
+    config = json.loads((arguments.run / "config.json").read_text())
+    source = find_model(arguments.run)
+    metadata = read_metadata(source)
+    scale, start = config["model"]["scale"], config["checkpoint"]["init_from"]
+    name = f"isr-lite-x{scale}"
+    history = read_metadata(find_model(start)).get("history", []) if start else []
+    records = [json.loads(line) for line in (arguments.run / "metrics.jsonl").read_text().splitlines()]
+    losses = [record for record in records if "seconds_per_step" in record]
+    hours = sum(r["seconds_per_step"] for r in losses) * config["eval"]["log_every"] / 3600
+    patch = config["data"]["patch_size"]
+    history.append(
+        {
+            "run": f"x{scale}",
+            "steps": f"{metadata['step']:,} of {metadata['steps']:,}",
+            "patches": f"{config['data']['batch_size']} of {patch}x{patch} LR",
+            "learning_rate": config["schedule"]["learning_rate"],
+            "loss": config["loss"]["kind"],
+            "hours": f"{hours:.1f}",
+            "from": Path(start).stem if start else "scratch",
+        }
+    )
+    target = SHIPPED / f"{name}.safetensors"
+    save_model(target, load_model(source), {"history": history, "training_data": arguments.training_data})
+
+    rows: dict[str, list[Row]] = {}
+    for ensemble in (False, True):
+        found, sentinels = evaluate(EvaluateConfig(model=(name,), data=tuple(arguments.data), ensemble=ensemble))
+        rows["bicubic"], rows[name + "+" * ensemble] = sentinels, found
+    lines = [f"| {label} | {' | '.join(_score(row) for row in found)} |" for label, found in rows.items()]
+    names = [row.dataset.name for row in rows[name]]
+    for i, label in enumerate(("ISRResCNet", "ISRResCNet+")):
+        cells = (f"{p[i][0]:.2f} / {p[i][1]:.4f}" if (p := PAPER.get((n, scale))) else "" for n in names)
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    curve = [(r["step"], k, r[k]) for r in records for k in r if k.endswith("/psnr_y")]
+    cost, data = rows[name][0].cost, target.read_bytes()
+    text = CARD.format(
+        name=name,
+        scale=scale,
+        parameters=cost["parameters"],
+        macs=cost["macs_per_pixel"],
+        times=PAPER_MACS / cost["macs_per_pixel"],
+        size=len(data),
+        digest=hashlib.sha256(data).hexdigest(),
+        sets=" | ".join(names),
+        dashes=" | ".join("---" for _ in names),
+        sets_plain=" ".join(names),
+        table="\n".join(lines),
+        blocks=config["model"]["erd"]["num_blocks"],
+        features=config["model"]["erd"]["features"],
+        ema=config["optimizer"]["ema_decay"],
+        training_data=arguments.training_data,
+        history="\n".join(f"| {' | '.join(str(v) for v in run.values())} |" for run in history),
+        curve_set=curve[0][1].split("/")[0] if curve else "none",
+        curve=", ".join(f"{step:,}: {value:.2f}" for step, _, value in curve) or "not measured",
+    )
+    replace_file(ROOT / "docs" / f"{name}.md", lambda path: path.write_text(text))
+    print(text)
+
+
+PAPER_MACS = 15.2e6
+"""Of the paper's network, ten stages, per HR pixel: what `isr-jax evaluate` prints of configs/paper_x4.py."""
+
+
+def _score(row: Row) -> str:
+    return f"{row.mean('psnr_y'):.2f} / {row.mean('ssim_y'):.4f}"
+
+
+if __name__ == "__main__":
+    main()
