@@ -35,7 +35,8 @@ Scored by `isr-jax evaluate --model {name} --data {sets_plain}` (8-bit output, b
 ## Training
 
 One stage: an exact data step (MATLAB bicubic and its adjoint), then an ERD of {blocks} residual blocks of
-{features} features at LR resolution. `configs/lite_x{scale}.py` is the whole recipe; the weights are averaged over the steps (decay {ema}).
+{features} features at LR resolution. `configs/lite_x{scale}.py` is the whole recipe; the weights are averaged
+over the steps (decay {ema}).
 Data: {training_data}. The test sets had no part in it: the weights are the last ones, not those that score best.
 
 | run | steps | patches a step | largest learning rate | loss | hours on two CPU cores | started from |
