@@ -42,6 +42,7 @@ from isr_jax.resize import resize_matrix
 from isr_jax.startup import keep_freed_memory, use_compilation_cache
 
 CONVOLUTIONS = [(16, 48, 48, 64), (16, 32, 32, 32), (1, 256, 256, 64)]
+TURN_SECONDS = 1.0  # as in torch_twin.py
 OPERATIONS = ("forward", "input", "weight")
 WHAT = {
     "a": "inference, paper's network, 64x64 to 256x256",
@@ -184,16 +185,17 @@ class TorchProcess:
 
 
 def timed(run: Callable[[], Any]) -> float:
-    """Seconds of one call, or of the second of two short ones.
+    """Median seconds of the calls in one turn of about a second.
 
-    The caches, and for a while the cores (OpenMP waits actively), belong to the process whose turn it was before.
+    The first call is left out if there are others: the caches, and for a while the cores (OpenMP waits actively), belong
+    to the process whose turn it was before.
     """
-    for _ in range(2):
+    times, begin = [], time.perf_counter()
+    while not times or time.perf_counter() - begin < TURN_SECONDS:
         start = time.perf_counter()
         run()
-        if (seconds := time.perf_counter() - start) > 1:
-            break
-    return seconds
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:] or times)
 
 
 def make_matmul() -> Callable[[], Any]:
@@ -273,8 +275,7 @@ def measure_convolutions(options, folder: Path) -> list[dict[str, Any]]:
                 question = f"convolution {operation} {','.join(map(str, shape))}"
                 twin.ask(question)
                 runs["torch"] = lambda question=question: twin.ask(question)["seconds"]
-            # Single convolutions take milliseconds: more of them.
-            seconds = take_turns(3 * options.repeats, runs)
+            seconds = take_turns(options.repeats, runs)
             flops, peak = 2 * 9 * float(np.prod(shape)) * shape[3] / 1e9, 2 * 2048**3 / seconds["matmul"] / 1e9
             row = compare(seconds["ours"], seconds.get("torch"), operation=operation, shape=shape, matmul_gflops=peak)
             row |= {"gflops": flops / row["ours"], "fraction_of_matmul": flops / row["ours"] / peak}

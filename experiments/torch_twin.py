@@ -8,7 +8,7 @@ and writes FOLDER/CASE.npz (weights by their names in our model file, inputs, co
 model's configuration). Then it sends one command a line, each answered by one line of JSON:
 
     prepare CASE          build it, choose the faster memory format, write CASE.torch.npy -> {"memory_format", ...}
-    measure CASE          run once                                                               -> {"seconds"}
+    measure CASE          run it for a second, or once                                            -> {"seconds"}
     convolution OP SHAPE  forward, input or weight; SHAPE is N,H,W,C; 3x3                        -> {"seconds"}
     matmul                2048 x 2048                                                            -> {"seconds"}
     memory                                                                                       -> {"megabytes"}
@@ -16,6 +16,7 @@ model's configuration). Then it sends one command a line, each answered by one l
 
 import json
 import os
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 import torch.nn.functional as F  # pyright: ignore[reportMissingImports]
 from torch import Tensor, nn  # pyright: ignore[reportMissingImports]
+
+TURN_SECONDS = 1.0  # as in benchmark_cpu.py
 
 
 class Twin(nn.Module):
@@ -221,7 +224,7 @@ def prepare(folder: Path, name: str) -> tuple[Case, dict]:
         start = time.perf_counter()
         output = case.run()
         first[label] = time.perf_counter() - start
-        seconds[label] = min(timed(case.run)[0] for _ in range(2))
+        seconds[label] = timed(case.run)[0]
         np.save(folder / f"{name}.{label}.npy", output)
     best = min(seconds, key=seconds.__getitem__)
     os.replace(folder / f"{name}.{best}.npy", folder / f"{name}.torch.npy")
@@ -242,13 +245,13 @@ def make_convolution(operation: str, shape: tuple[int, ...], memory_format: torc
 
 
 def timed(function):
-    """Seconds and result of one call, or of the second of two short ones, as `benchmark_cpu.timed`."""
-    for _ in range(2):
+    """Median seconds and the last result of the calls in one turn, as `benchmark_cpu.timed`."""
+    times, begin = [], time.perf_counter()
+    while not times or time.perf_counter() - begin < TURN_SECONDS:
         start = time.perf_counter()
         result = function()
-        if (seconds := time.perf_counter() - start) > 1:
-            break
-    return seconds, result
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:] or times), result
 
 
 def peak_megabytes() -> float:
@@ -284,7 +287,7 @@ def main() -> None:
             if key not in ready:
                 shape = tuple(map(int, arguments[1].split(",")))
                 functions = [make_convolution(arguments[0], shape, f) for f in FORMATS.values()]
-                ready[key] = min(functions, key=lambda f: min(timed(f)[0] for _ in range(4)))
+                ready[key] = min(functions, key=lambda f: timed(f)[0])
             answer = {"seconds": timed(ready[key])[0]}
         else:
             raise SystemExit(f"unknown command {command}")
