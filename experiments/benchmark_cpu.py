@@ -187,8 +187,8 @@ class TorchProcess:
 def timed(run: Callable[[], Any]) -> float:
     """Median seconds of the calls in one turn of about a second.
 
-    The first call is left out if there are others: the caches, and for a while the cores (OpenMP waits actively), belong
-    to the process whose turn it was before.
+    The first call is left out if there are others: the caches, and for a while the cores (OpenMP waits actively),
+    belong to the process whose turn it was before.
     """
     times, begin = [], time.perf_counter()
     while not times or time.perf_counter() - begin < TURN_SECONDS:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 
-from isr_jax.degradation import make_observation_model, squared_norm
+from isr_jax.degradation import DENSE_SIZE, make_observation_model, squared_norm
 from isr_jax.resize import imresize
 
 RIGHT = ["matlab_bicubic", "blur", "decimation"]
@@ -90,13 +90,15 @@ def test_squared_norm_is_the_largest_singular_value_squared(mode):
     matrix = np.asarray(batch.apply(basis)).reshape(144, 36).T
     norm = jax.jit(lambda: squared_norm(h.apply, h.back_project, (1, 12, 12, 1)))()
     assert float(norm) == pytest.approx(np.linalg.norm(matrix, 2) ** 2, rel=0.01)
+    assert float(h.step_size()) == pytest.approx(1 / np.linalg.norm(matrix, 2) ** 2, rel=0.01)
 
 
+@pytest.mark.parametrize("width", [10, DENSE_SIZE + 1])
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_matlab_bicubic_is_imresize_both_ways(scale):
-    hr = np.asarray(random((1, 9 * scale, 10 * scale, 3)))
+def test_matlab_bicubic_is_imresize_both_ways(scale, width):
+    hr = np.asarray(random((1, 9 * scale, width * scale, 3)))
     lr = imresize(hr[0].astype(np.float64), 1 / scale)
-    h = model("matlab_bicubic", (1, 9, 10, 3), scale)
+    h = model("matlab_bicubic", (1, 9, width, 3), scale)
     np.testing.assert_allclose(h.apply(jnp.asarray(hr))[0], lr, atol=2e-3)
     start = h.initial_estimate(jnp.asarray(lr[None], jnp.float32))[0]
     np.testing.assert_allclose(start, imresize(lr, scale), atol=2e-3)
