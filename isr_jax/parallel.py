@@ -48,13 +48,11 @@ class Parallel(NamedTuple):
         if self.mapping == "pmap":
             local = self.size // jax.process_count()
             split = jax.tree.map(lambda a: a.reshape(local, a.shape[0] // local, *a.shape[1:]), batch)
-            return jax.device_put(split, NamedSharding(self.mesh, PartitionSpec(AXIS))) if self._alone else split
+            own = [device for device in self.devices if device.process_index == jax.process_index()]
+            mesh = jax.make_mesh((local,), (AXIS,), axis_types=(AxisType.Auto,), devices=own)
+            return jax.device_put(split, NamedSharding(mesh, PartitionSpec(AXIS)))
         sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), batch)
-
-    @property
-    def _alone(self) -> bool:
-        return jax.process_count() == 1
 
     def map_step(self, step: Callable[[Any, Any], tuple[Any, Any]], *, sharded: bool) -> Callable[..., tuple[Any, Any]]:
         """Maps `step(state, source)` over the devices, and compiles it; the state is donated.
@@ -65,14 +63,13 @@ class Parallel(NamedTuple):
         Returns: The function of the replicated state and the source.
         """
         if self.mapping == "pmap":
-            return jax.pmap(
-                step,
-                axis_name=AXIS,
-                in_axes=(None, 0 if sharded else None),
-                out_axes=None,
-                devices=self.devices,
-                donate_argnums=0,
-            )
+            options = {"axis_name": AXIS, "out_axes": None, "devices": self.devices, "donate_argnums": 0}
+            if sharded:
+                return jax.pmap(step, in_axes=(None, 0), **options)
+            # pmap wants something to map over.
+            lanes = self.shard(np.arange(self.size // jax.process_count()))
+            mapped = jax.pmap(lambda state, source, lane: step(state, source), in_axes=(None, None, 0), **options)
+            return lambda state, source: mapped(state, source, lanes)
         mapped = jax.shard_map(
             step,
             mesh=self.mesh,

@@ -45,7 +45,8 @@ else:
     source = parallel.shard({"lr": lr[share, :6, :6], "hr": hr[share, :12, :12]})
 metrics = {}
 for _ in range(3):
-    state, metrics = step(state, source)
+    with jax.transfer_guard("disallow"):
+        state, metrics = step(state, source)
 jax.block_until_ready(state)
 cache = getattr(step, "_cache_size", lambda: 1)()
 state, metrics = (jax.tree.map(lambda a: np.asarray(a.addressable_data(0)), tree) for tree in (state, metrics))
