@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 from flax import nnx
 
@@ -29,3 +30,12 @@ def test_the_paper_networks_have_the_published_size(name, count):
     config = runpy.run_path(str(path))["CONFIG"].model
     model = jax.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(model)) == count
+
+
+def test_the_denoiser_is_the_erd_of_the_paper_network():
+    def erd_shapes(name):
+        [path] = [path for path in CONFIGS if path.stem == name]
+        config = runpy.run_path(str(path))["CONFIG"].model
+        return jax.tree.map(jnp.shape, nnx.state(nnx.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0)).erd)))
+
+    assert erd_shapes("denoise") == erd_shapes("paper_x4")
