@@ -1,6 +1,7 @@
 """The command ``isr-jax upscale``: super-resolves pictures, folders of them, and what comes through a pipe."""
 
 import glob
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -45,8 +46,8 @@ class UpscaleConfig:
     """Pictures, folders (with all below them), patterns such as "photos/*.png", or - for standard input."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
     """A file, or a folder for several pictures; .npy keeps float32 on 0..255; - is standard output (PNG)."""
-    model: str
-    """Shipped name, model file or run folder; "bicubic" is the baseline."""
+    model: str = ""
+    """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4, or -x2 or -x3 by --scale."""
     scale: float | None = None
     """Enlarge by less than the model does, by downsampling after; bicubic needs it."""
     ensemble: bool = False
@@ -159,7 +160,8 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
     Raises:
       ConfigError: If there is no such model, or an option does not fit it.
     """
-    if config.model == BICUBIC:
+    name = config.model or default_model(config.scale)
+    if name == BICUBIC:
         if config.scale is None:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale")
         scale = config.scale
@@ -168,17 +170,20 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
 
     prepare_process()
     model = infer.load(
-        config.model,
+        name,
         ensemble=config.ensemble,
         num_stages=config.num_stages,
         kernel=None if config.kernel is None else infer.read_kernel(config.kernel),
         noise_std=config.noise_std,
     )
     if config.scale is not None and config.scale > model.scale:
-        raise ConfigError(
-            f"--scale {config.scale:g}: {config.model} is made for x{model.scale}, at most that is possible"
-        )
+        raise ConfigError(f"--scale {config.scale:g}: {name} is made for x{model.scale}, at most that is possible")
     return lambda picture: model.upscale_picture(picture, config.scale)
+
+
+def default_model(scale: float | int | None) -> str:
+    """Returns the smallest shipped model that reaches a scale, or the largest: isr-lite-x2, -x3 or -x4."""
+    return f"isr-lite-x{4 if scale is None else min(4, max(2, math.ceil(scale)))}"
 
 
 def enlarge_bicubic(picture: Picture, scale: float | int) -> tuple[Picture, np.ndarray]:
