@@ -27,6 +27,11 @@ VARIANTS = {
     "2 stages of 4 blocks": ("--model.num-stages", "2", "--model.per-stage", "--model.erd.num-blocks", "4", *CARRY),
     "4 stages of 2 blocks": ("--model.num-stages", "4", "--model.per-stage", "--model.erd.num-blocks", "2", *CARRY),
     "2 stages sharing 4 blocks": ("--model.num-stages", "2", "--model.erd.num-blocks", "4", *CARRY),
+    "3 stages of 3 blocks": ("--model.num-stages", "3", "--model.per-stage", "--model.erd.num-blocks", "3", *CARRY),
+    "3 stages of 3 blocks, nothing carried": (
+        *("--model.num-stages", "3", "--model.per-stage", "--model.erd.num-blocks", "3", "--loss.stages", "all"),
+    ),
+    "no data term": ("--model.data-term", "none"),
     "Charbonnier loss": ("--loss.kind", "charbonnier"),
     "L2 loss": ("--loss.kind", "l2"),
 }

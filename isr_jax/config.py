@@ -116,8 +116,6 @@ class ModelConfig:
             )
         if self.align_corners and self.data_term != "released_bilinear":
             raise ConfigError('model.align_corners has a meaning only with model.data_term="released_bilinear"')
-        if self.erd.resolution == "lr" and self.data_term == "none":
-            raise ConfigError('erd.resolution="lr" feeds the LR residual to the network and so needs a data term')
 
 
 @dataclass(frozen=True, kw_only=True)

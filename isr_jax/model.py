@@ -188,7 +188,7 @@ def _stage(
     if parameters.log_momentum is not None:
         z = z + jnp.exp(parameters.log_momentum) * (state.x - state.previous)
 
-    lr_residual = None
+    lr_residual = jnp.zeros_like(observation.lr)
     u = z
     if config.data_term != "none":
         lr_residual = degradation.apply(z) - observation.lr

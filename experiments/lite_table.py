@@ -1,0 +1,126 @@
+"""The shipped models beside bicubic and the paper's figures, their cost beside the paper's network, and a plot.
+
+    python experiments/lite_table.py --data Set5 Set14 --plot docs/isr-lite.png
+
+Seconds are of a whole picture of the first dataset, the median over its pictures of both networks in turn, each picture
+run twice and timed the second time.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+
+from isr_jax.config import ModelConfig
+from isr_jax.evaluate import Dataset, EvaluateConfig, Row, evaluate, load_dataset
+from isr_jax.files import replace_file
+from isr_jax.infer import Upscaler, load
+from isr_jax.model import ISRResCNet
+from isr_jax.report import PAPER
+from isr_jax.startup import prepare_process
+
+SCALES = (2, 3, 4)
+PIXELS_720P = 1280 * 720
+PUBLISHED = {
+    "FSRCNN": (4.6e9, 30.71, 27.59),
+    "LapSRN": (149.4e9, 31.54, 28.19),
+    "CARN-M": (32.5e9, 31.92, 28.42),
+    "IMDN": (40.9e9, 32.21, 28.58),
+    "RLFN": (29.8e9, 32.24, 28.62),
+}
+"""x4: multiply-adds for 1280x720 HR pixels, PSNR-Y on Set5 and Set14. FSRCNN (arXiv 1608.00367) and LapSRN (1704.03915)
+as tabulated with CARN-M (1803.08664), IMDN (1909.11856), RLFN (2205.07514); trained on up to 3,450 photographs."""
+
+
+def quality(datasets: list[Path]) -> tuple[list[Row], list[Row]]:
+    """Prints the table of PSNR-Y / SSIM-Y; returns the rows of the models and of bicubic enlargement."""
+    names = tuple(f"isr-lite-x{scale}" for scale in SCALES)
+    single, bicubic = evaluate(EvaluateConfig(model=names, data=tuple(datasets)))
+    plus, _ = evaluate(EvaluateConfig(model=names, data=tuple(datasets), ensemble=True))
+    print("| set | scale | bicubic | isr-lite | isr-lite+ | ISRResCNet | ISRResCNet+ |\n" + "| --- " * 7 + "|")
+    for rows in zip(bicubic, single, plus, strict=True):
+        dataset = rows[0].dataset
+        scores = [(row.mean("psnr_y"), row.mean("ssim_y")) for row in rows]
+        scores += PAPER.get((dataset.name, dataset.scale), ())
+        print(f"| {dataset.name} | x{dataset.scale} | {' | '.join(f'{p:.2f} / {s:.4f}' for p, s in scores)} |")
+    return single, bicubic
+
+
+def cost(folder: Path) -> None:
+    """Prints the table of parameters, multiply-adds and seconds."""
+    print("| network | parameters | multiply-adds per HR pixel | seconds per picture |\n" + "| --- " * 4 + "|")
+    for scale in SCALES:
+        dataset = load_dataset(folder, scale)
+        paper = ISRResCNet(ModelConfig(scale=scale), rngs=nnx.Rngs(0))
+        networks = [load(f"isr-lite-x{scale}"), Upscaler(paper, name=f"ISRResCNet x{scale}")]
+        seconds = time_in_turn(networks, dataset)
+        for network, times in zip(networks, seconds, strict=True):
+            macs = f"{network.macs_per_pixel:,.0f}"
+            print(
+                f"| {network.name} | {network.num_parameters:,} | {macs} | {statistics.median(times):.3g} |", flush=True
+            )
+
+
+def time_in_turn(networks: list[Upscaler], dataset: Dataset) -> list[list[float]]:
+    """Returns the seconds of every picture for each network."""
+    seconds: list[list[float]] = [[] for _ in networks]
+    for picture in dataset.pictures:
+        for network, times in zip(networks, seconds, strict=True):
+            network.upscale(picture.lr)
+            start = time.perf_counter()
+            network.upscale(picture.lr)
+            times.append(time.perf_counter() - start)
+    return seconds
+
+
+def draw(rows: list[Row], bicubic: list[Row], path: Path) -> None:
+    """Draws PSNR-Y against multiply-adds, x4, with what others published."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    for axis, dataset, column in zip(figure.subplots(1, 2), ("Set5", "Set14"), (1, 2), strict=True):
+        for name, point in PUBLISHED.items():
+            axis.plot(point[0] / PIXELS_720P, point[column], "o", color="grey")
+            axis.annotate(name, (point[0] / PIXELS_720P, point[column]), xytext=(6, -3), textcoords="offset points")
+        ours = next(r for r in rows if (r.dataset.name, r.dataset.scale) == (dataset, 4))
+        baseline = next(r for r in bicubic if (r.dataset.name, r.dataset.scale) == (dataset, 4))
+        for name, macs, psnr, style in (
+            (
+                "ISRResCNet",
+                Upscaler(ISRResCNet(ModelConfig(), rngs=nnx.Rngs(0))).macs_per_pixel,
+                PAPER[dataset, 4],
+                "s",
+            ),
+            ("isr-lite", ours.cost["macs_per_pixel"], ((ours.mean("psnr_y"),),), "*"),
+        ):
+            axis.plot(
+                macs, psnr[0][0], style, color="C3" if style == "*" else "C0", markersize=12 if style == "*" else 8
+            )
+            axis.annotate(name, (macs, psnr[0][0]), xytext=(-8, -16), textcoords="offset points", ha="right")
+        axis.axhline(baseline.mean("psnr_y"), color="grey", linestyle=":", label="bicubic enlargement")
+        axis.set(xscale="log", xlabel="multiply-adds per HR pixel", ylabel="PSNR-Y (dB)", title=f"{dataset} x4")
+        axis.set_xlim(2e3, 3e7)
+        axis.set_yticks(np.arange(np.floor(baseline.mean("psnr_y") or 0), 33, 0.5))
+        axis.grid(alpha=0.3)
+        axis.legend(loc="lower right")
+    replace_file(path, lambda temporary: figure.savefig(temporary, format=path.suffix[1:], dpi=100))
+
+
+def main() -> None:
+    """Prints both tables and draws the plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--data", nargs="+", type=Path, required=True, help="test folders, with HR/ and LRx2, LRx3, LRx4"
+    )
+    parser.add_argument("--plot", type=Path, required=True)
+    arguments = parser.parse_args()
+    prepare_process()
+    draw(*quality(arguments.data), arguments.plot)
+    print()
+    cost(arguments.data[0])
+
+
+if __name__ == "__main__":
+    main()

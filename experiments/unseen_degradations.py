@@ -1,0 +1,113 @@
+"""Pictures reduced in other ways than a model was trained for: does a data term that knows how help?
+
+    python experiments/unseen_degradations.py --model isr-lite-x4 [MODEL ...] --data Set5
+
+LR pictures are made by a Gaussian blur before the bicubic reduction, and by noise after it. Each model runs with the
+data term it was trained with ("bicubic"), with the exact one, blur included ("known"), and with the exact one after
+further gradient steps on it, before the first stage. PSNR-Y in dB after every stage.
+"""
+
+import argparse
+import itertools
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from isr_jax.degradation import ObservationModel, downscale, make_observation_model
+from isr_jax.evaluate import TestPicture, load_dataset, score
+from isr_jax.infer import round_to
+from isr_jax.model import ISRResCNet
+from isr_jax.model_io import load_model
+from isr_jax.resize import imresize
+from isr_jax.startup import prepare_process
+from isr_jax.synthesis import gaussian_kernel
+
+BLURS = (0.0, 0.8, 1.6, 2.4)
+"""Standard deviations, HR pixels."""
+NOISES = (0.0, 5.0)
+"""Levels on the 0..255 scale."""
+EXTRA_STEPS = 10
+RADIUS = 8
+
+
+class KnownBlur(ISRResCNet):
+    """A model whose data term is a blur before the bicubic reduction."""
+
+    extra_steps = 0
+
+    def _observation_model(self, lr_shape, kernel) -> ObservationModel:
+        scale = self.config.scale
+        bicubic = make_observation_model("matlab_bicubic", lr_shape, scale)
+        hr = jax.ShapeDtypeStruct((lr_shape[0], lr_shape[1] * scale, lr_shape[2] * scale, lr_shape[3]), jnp.float32)
+        apply = partial(blur_and_reduce, kernel, scale)
+        back_project = jax.linear_transpose(apply, hr)
+
+        def start(y: Array) -> Array:
+            x = bicubic.initial_estimate(y)
+            for _ in range(self.extra_steps):
+                x = x - bicubic.step_size() * back_project(apply(x) - y)[0]
+            return x
+
+        return ObservationModel(apply, lambda y: back_project(y)[0], start, bicubic.step_size)
+
+
+class RefinedStart(KnownBlur):
+    """The same after a descent on the data term alone."""
+
+    extra_steps = EXTRA_STEPS
+
+
+def blur_and_reduce(kernel: Array, scale: int, x: Array) -> Array:
+    """H: a blur with symmetric borders, then MATLAB's bicubic reduction."""
+    padded = jnp.pad(x, ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)), mode="symmetric")
+    planes = jnp.moveaxis(padded, 3, 1).reshape(-1, 1, *padded.shape[1:3])
+    blurred = jax.lax.conv(planes, kernel[None, None], (1, 1), "VALID")
+    return downscale(jnp.moveaxis(blurred.reshape(x.shape[0], x.shape[3], *x.shape[1:3]), 1, 3), scale)
+
+
+def observe(picture: TestPicture, kernel: Array, noise: float, scale: int) -> np.ndarray:
+    """Returns the 8-bit LR picture."""
+    clean = np.asarray(blur_and_reduce(kernel, scale, jnp.asarray(picture.hr[None], jnp.float32)))[0]
+    return round_to(clean + np.random.default_rng(0).normal(0, noise, clean.shape), np.uint8)
+
+
+def variants(name: str) -> list[tuple[str, ISRResCNet, bool]]:
+    """Returns (label, model, whether it is told the blur) for the three ways to run a model."""
+    plain, known, refined = (load_model(name) for _ in range(3))
+    known.__class__, refined.__class__ = KnownBlur, RefinedStart
+    ways = (("bicubic", plain, False), ("known", known, True), (f"known, {EXTRA_STEPS} more steps", refined, True))
+    return [(f"{Path(name).stem}, {way}", model, knows) for way, model, knows in ways]
+
+
+def main() -> None:
+    """Prints the table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", nargs="+", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    arguments = parser.parse_args()
+    prepare_process()
+    ways = [way for name in arguments.model for way in variants(name)]
+    scale = ways[0][1].config.scale
+    run = jax.jit(lambda model, lr, kernel: model(lr, kernel=kernel, all_stages=True))
+    dataset = load_dataset(arguments.data, scale)
+    print(f"| blur, HR pixels | noise | bicubic enlargement | {' | '.join(label for label, *_ in ways)} |")
+    print("| --- " * (3 + len(ways)) + "|")
+    for noise, blur in itertools.product(NOISES, BLURS):
+        kernel = gaussian_kernel(jnp.array([blur, blur]), jnp.zeros(()), RADIUS)
+        scores: list[list[list[float]]] = [[] for _ in range(len(ways) + 1)]
+        for picture in dataset.pictures:
+            lr = observe(picture, kernel, noise, scale)
+            scores[0].append([score(picture, imresize(lr, scale), scale).psnr_y])
+            for column, (_, model, knows) in zip(scores[1:], ways, strict=True):
+                stages = np.asarray(run(model, lr[None].astype(np.float32), kernel if knows else None))[:, 0]
+                column.append([score(picture, round_to(x, np.uint8), scale).psnr_y for x in stages])
+        means = [", ".join(f"{v:.2f}" for v in np.mean(column, axis=0)) for column in scores]
+        print(f"| {blur:g} | {noise:g} | {' | '.join(means)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
