@@ -1,7 +1,8 @@
 """The whole way, from photographs to a super-resolved picture, in a few minutes on two cores: `make demo`.
 
 Takes the photographs that come inside scikit-image, scikit-learn and matplotlib, trains configs/demo.py on some of
-them, evaluates the model against bicubic on the others, super-resolves those, and writes a side-by-side picture.
+them, evaluates the model against bicubic on the others, super-resolves one, and writes a side-by-side picture; then
+does the same with a shipped model and a photograph that this one has not seen.
 Every step is the command a user would type; it is printed before it runs. A second run resumes where the first ended.
 
     python experiments/demo.py [--workdir runs/demo]
@@ -38,7 +39,11 @@ TEST = {"skimage": "data/astronaut.png data/chelsea.png data/coffee.png"}
 
 SHOWN = "astronaut"
 DETAILS = ((147, 12), (123, 285))
-"""Left and top of the details that are shown, HR pixels, multiples of the scale."""
+"""Left and top of the details that are shown, HR pixels."""
+
+SHIPPED, SHIPPED_SCALE = "isr-lite-x4", 4
+SHIPPED_TEST = {"matplotlib": "mpl-data/sample_data/grace_hopper.jpg"}
+SHIPPED_DETAILS = ((170, 110), (0, 40))
 DETAIL_SIZE = 162
 ZOOM = 2
 
@@ -52,36 +57,56 @@ def main() -> int:
     start = time.perf_counter()
 
     # ---------------------------------------------------------------------------------------------------- photographs
-    for name, sources in {"train": TRAIN, "validation/HR": VALIDATION, "test/HR": TEST}.items():
-        copied = copy_photos(sources, ROOT / photos / name)
+    sources = {"train": TRAIN, "validation/HR": VALIDATION, "test/HR": TEST, "shipped/HR": SHIPPED_TEST}
+    for name, paths in sources.items():
+        copied = copy_photos(paths, ROOT / photos / name)
         print(f"{len(copied):3} photographs in {photos / name}: {', '.join(copied)}")
-    small = ROOT / photos / "test" / f"LRx{SCALE}"
-    small.mkdir(exist_ok=True)
-    for path in sorted((ROOT / photos / "test/HR").glob("*.png")):
-        Image.fromarray(imresize(np.asarray(Image.open(path)), 1 / SCALE)).save(small / path.name)
+    for folder, scale in ((photos / "test", SCALE), (photos / "shipped", SHIPPED_SCALE)):
+        small = ROOT / folder / f"LRx{scale}"
+        small.mkdir(exist_ok=True)
+        for path in sorted((ROOT / folder / "HR").glob("*.png")):
+            Image.fromarray(imresize(np.asarray(Image.open(path)), 1 / scale)).save(small / path.name)
 
     # ------------------------------------------------------------------------------------------------------- commands
-    test, scores, shown = photos / "test", results / "scores.json", f"{SHOWN}.png"
     isr_jax("train", CONFIG, "--workdir", run_folder, "--data.train", photos / "train")
-    (ROOT / results).mkdir(exist_ok=True)
-    isr_jax("evaluate", "--model", "bicubic", run_folder, "--data", test, "--scale", SCALE, "--json", scores)
-    isr_jax("upscale", test / f"LRx{SCALE}" / shown, "--output", results / shown, "--model", run_folder)
+    bicubic, ours = compare(run_folder, photos / "test", SCALE, results / "side_by_side", SHOWN, "isr_jax", DETAILS)
+    name = Path(SHIPPED_TEST["matplotlib"]).stem
+    compare(SHIPPED, photos / "shipped", SHIPPED_SCALE, results / SHIPPED, name, SHIPPED, SHIPPED_DETAILS)
 
     # -------------------------------------------------------------------------------------------------------- results
-    bicubic, ours = json.loads((ROOT / scores).read_text())["rows"]
-    lr, hr, sr = (np.asarray(Image.open(ROOT / path / shown)) for path in (small, test / "HR", results))
-    panels = {
-        f"Input, {lr.shape[1]}x{lr.shape[0]}": np.kron(lr, np.ones((SCALE, SCALE, 1), np.uint8)),
-        f"Bicubic, {psnr_of(bicubic):.2f} dB": imresize(lr, SCALE),
-        f"isr_jax, {psnr_of(ours):.2f} dB": sr,
-        f"Truth, {hr.shape[1]}x{hr.shape[0]}": hr,
-    }
-    picture = results / "side_by_side.png"
-    side_by_side(panels).save(ROOT / picture)
     print(f"\nPhotographs it did not train on, x{SCALE}, PSNR-Y in dB / SSIM-Y:\n")
     print(table(bicubic, ours))
-    print(f"\nLook at {picture} ({time.perf_counter() - start:.0f} s in all).")
+    print(f"\nLook at {results / 'side_by_side.png'}; the shipped {SHIPPED} made {results / SHIPPED}.png")
+    print(f"({time.perf_counter() - start:.0f} s in all).")
     return 0
+
+
+def compare(
+    model: str | Path,
+    test: Path,
+    scale: int,
+    picture: Path,
+    name: str,
+    label: str,
+    details: tuple[tuple[int, int], ...],
+) -> tuple[dict, dict]:
+    """Evaluates a model beside bicubic, super-resolves a photograph and draws it; returns both rows."""
+    scores, enlarged = picture.with_suffix(".json"), picture.parent / f"{name}.png"
+    (ROOT / picture.parent).mkdir(exist_ok=True)
+    isr_jax("evaluate", "--model", "bicubic", model, "--data", test, "--scale", scale, "--json", scores)
+    isr_jax("upscale", test / f"LRx{scale}" / enlarged.name, "--output", enlarged, "--model", model)
+    rows = json.loads((ROOT / scores).read_text())["rows"]
+    psnr = [next(image["psnr_y"] for image in row["images"] if image["name"] == name) for row in rows]
+    paths = test / f"LRx{scale}" / enlarged.name, test / "HR" / enlarged.name, enlarged
+    lr, hr, sr = (np.asarray(Image.open(ROOT / path)) for path in paths)
+    panels = {
+        f"Input, {lr.shape[1]}x{lr.shape[0]}": np.kron(lr, np.ones((scale, scale, 1), np.uint8)),
+        f"Bicubic, {psnr[0]:.2f} dB": imresize(lr, scale),
+        f"{label}, {psnr[1]:.2f} dB": sr,
+        f"Truth, {hr.shape[1]}x{hr.shape[0]}": hr,
+    }
+    side_by_side(panels, details).save(ROOT / picture.with_suffix(".png"))
+    return rows[0], rows[1]
 
 
 def isr_jax(*arguments: object) -> None:
@@ -115,11 +140,6 @@ def package_folder(package: str) -> Path:
     return Path(spec.origin).parent
 
 
-def psnr_of(row: dict) -> float:
-    """Returns the PSNR-Y of the picture that is shown."""
-    return next(image["psnr_y"] for image in row["images"] if Path(image["name"]).stem == SHOWN)
-
-
 def table(bicubic: dict, ours: dict) -> str:
     """Formats two rows of an evaluation: a line for each picture and one for the mean, and what we gain."""
     lines = [f"  {'':12}{'bicubic':>16}{'isr_jax':>16}{'gain':>9}"]
@@ -130,15 +150,15 @@ def table(bicubic: dict, ours: dict) -> str:
     return "\n".join(lines)
 
 
-def side_by_side(panels: dict[str, np.ndarray]) -> Image.Image:
+def side_by_side(panels: dict[str, np.ndarray], details: tuple[tuple[int, int], ...]) -> Image.Image:
     """Draws the same details of several pictures, enlarged, one column a picture and its label above."""
     side, gap, head = DETAIL_SIZE * ZOOM, 6, 30
-    canvas = Image.new("RGB", (gap + len(panels) * (side + gap), head + len(DETAILS) * (side + gap)), "white")
+    canvas = Image.new("RGB", (gap + len(panels) * (side + gap), head + len(details) * (side + gap)), "white")
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(18)
     for column, (label, pixels) in enumerate(panels.items()):
         x = gap + column * (side + gap)
         draw.text((x + side / 2, head / 2), label, fill="black", font=font, anchor="mm")
-        for row, (left, top) in enumerate(DETAILS):
+        for row, (left, top) in enumerate(details):
             detail = Image.fromarray(pixels[top : top + DETAIL_SIZE, left : left + DETAIL_SIZE])
             canvas.paste(detail.resize((side, side), Image.Resampling.NEAREST), (x, head + row * (side + gap)))
     return canvas

@@ -9,6 +9,7 @@ docs/isr-lite-xS.md. Of a run that started from a shipped model, the history of 
 import argparse
 import hashlib
 import json
+import textwrap
 from pathlib import Path
 
 from isr_jax.evaluate import EvaluateConfig, Row, evaluate
@@ -37,7 +38,7 @@ Scored by `isr-jax evaluate --model {name} --data {sets_plain}` (8-bit output, b
 One stage: an exact data step (MATLAB bicubic and its adjoint), then an ERD of {blocks} residual blocks of
 {features} features at LR resolution. `configs/lite_x{scale}.py` is the whole recipe; the weights are averaged
 over the steps (decay {ema}).
-Data: {training_data}. The test sets had no part in it: the weights are the last ones, not those that score best.
+{training_data}
 
 | run | steps | patches a step | largest learning rate | loss | hours on two CPU cores | started from |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -52,6 +53,9 @@ compression artefacts are sharpened with the rest. It invents no texture: fine d
 as its average, smooth. Trained in far fewer steps, and on far fewer photographs, than published networks of its size.
 MIT licence, as the code; it was trained from photographs, of which it contains none.
 """
+
+
+TEST_SETS = "The test sets had no part in it: the weights are the last ones, not those that score best."
 
 
 def main() -> None:
@@ -111,10 +115,10 @@ def main() -> None:
         blocks=config["model"]["erd"]["num_blocks"],
         features=config["model"]["erd"]["features"],
         ema=config["optimizer"]["ema_decay"],
-        training_data=arguments.training_data,
+        training_data=textwrap.fill(f"Data: {arguments.training_data}. {TEST_SETS}", 120),
         history="\n".join(f"| {' | '.join(str(v) for v in run.values())} |" for run in history),
         curve_set=curve[0][1].split("/")[0] if curve else "none",
-        curve=", ".join(f"{step:,}: {value:.2f}" for step, _, value in curve) or "not measured",
+        curve=textwrap.fill(", ".join(f"{step:,}: {value:.2f}" for step, _, value in curve) or "not measured", 100),
     )
     replace_file(ROOT / "docs" / f"{name}.md", lambda path: path.write_text(text))
     print(text)
