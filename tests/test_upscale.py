@@ -14,7 +14,7 @@ from isr_jax import upscale
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.images import Picture, read_image, write_image
-from isr_jax.infer import Upscaler
+from isr_jax.infer import Upscaler, load
 from isr_jax.model import ISRResCNet
 from isr_jax.model_io import save_model
 from isr_jax.resize import imresize
@@ -70,6 +70,14 @@ def test_a_file_becomes_what_the_model_makes_of_it(model, model_file, pixels, tm
     assert run(tmp_path / "in.png", "--output", tmp_path / "small.png", "--model", model_file, "--scale", 1.5) == 0
     assert read_image(tmp_path / "small.png").pixels.shape == (9, 12, 3)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.png", "new", "out.npy", "plus.npy", "small.png"]
+
+
+def test_without_a_model_the_shipped_one_of_the_scale(pixels, tmp_path):
+    write_image(tmp_path / "in.png", pixels)
+    for options, name in [((), "isr-lite-x4"), (("--scale", 3), "isr-lite-x3"), (("--scale", 2), "isr-lite-x2")]:
+        assert run(tmp_path / "in.png", "-o", tmp_path / "out.png", *options) == 0
+        np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, load(name).upscale(pixels))
+    assert [upscale.default_model(scale) for scale in (1, 1.5, 2.5, 8)] == [f"isr-lite-x{n}" for n in (2, 2, 3, 4)]
 
 
 def test_bicubic_is_imresize(pixels, tmp_path):

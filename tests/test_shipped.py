@@ -1,0 +1,67 @@
+"""The models inside the package: their cards, and what they do to photographs they have not seen."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from isr_jax import evaluate
+from isr_jax.images import read_image
+from isr_jax.infer import load
+from isr_jax.metrics import crop_border, psnr, rgb_to_luma
+from isr_jax.model_io import SHIPPED, read_metadata
+from isr_jax.resize import crop_to_multiple, imresize
+
+ROOT = Path(__file__).resolve().parents[1]
+SET5 = ROOT.parent / "shared" / "data" / "Set5"
+SCALES = (2, 3, 4)
+
+
+def gain(hr: np.ndarray, lr: np.ndarray, scale: int) -> float:
+    """PSNR-Y beyond bicubic, dB."""
+    truth, ours, bicubic = (
+        crop_border(rgb_to_luma(x), scale) for x in (hr, load(f"isr-lite-x{scale}").upscale(lr), imresize(lr, scale))
+    )
+    return psnr(ours, truth) - psnr(bicubic, truth)
+
+
+@pytest.fixture(scope="module")
+def photograph() -> np.ndarray:
+    """A part of the portrait inside matplotlib, which is not among the training photographs."""
+    spec = importlib.util.find_spec("matplotlib")
+    path = Path(spec.origin).parent / "mpl-data" / "sample_data" / "grace_hopper.jpg"
+    return read_image(path).pixels[24:264, 120:360]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_card_for_each(scale):
+    path = SHIPPED / f"isr-lite-x{scale}.safetensors"
+    assert path.stat().st_size < 1.5e6
+    card = (ROOT / "docs" / f"{path.stem}.md").read_text()
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in card
+    assert {"config", "history", "training_data"} <= set(read_metadata(path))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_better_than_bicubic_on_a_photograph_not_seen(scale, photograph):
+    hr = crop_to_multiple(photograph, scale)
+    assert gain(hr, imresize(hr, 1 / scale), scale) > 1
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_flat_pictures_stay_flat(scale):
+    """No tint; and no border to be seen, though its zeros are the only contrast in the network's sight."""
+    flat = np.full((24, 32, 3), (200, 120, 40), np.float32)
+    error = np.abs(load(f"isr-lite-x{scale}").upscale(flat) - flat[0, 0])
+    assert np.max(error[8 * scale : -8 * scale, 8 * scale : -8 * scale]) < 0.6
+    assert np.max(error) < 5
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.skipif(not SET5.is_dir(), reason="the Set5 pictures are not here")
+def test_the_figures_of_the_card(scale):
+    rows, _ = evaluate.evaluate(evaluate.EvaluateConfig(model=(f"isr-lite-x{scale}",), data=(SET5,)))
+    card = (ROOT / "docs" / f"isr-lite-x{scale}.md").read_text()
+    assert f"| isr-lite-x{scale} | {rows[0].mean('psnr_y'):.2f} / " in card
