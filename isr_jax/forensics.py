@@ -18,22 +18,24 @@ from isr_jax.files import replace_file
 from isr_jax.layers import fold_weight_norm
 from isr_jax.model import ISRResCNet
 from isr_jax.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
-from isr_jax.step import pixel_loss
+from isr_jax.step import degrade, pixel_loss
 
 
-def diagnose(config: TrainConfig, params: Params, batch: dict[str, np.ndarray]) -> str:
+def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray]) -> str:
     """Finds the first quantity of a step that is not finite.
 
     Args:
       config: Of the run.
-      params: The parameters before the step.
-      batch: "lr" and "hr" of the step, uint8.
+      state: The state before the step.
+      batch: "lr" and "hr" of the step, uint8, before `isr_jax.step.degrade`; its first rows at least.
     Returns: One line that names the stage, the term and the groups of parameters.
     """
+    params = state.params
     groups = _groups(name for name, value in params.items() if not bool(jnp.isfinite(value).all()))
     if groups:
         return f"the parameters are not finite before the first stage: {groups}"
     model = make_bind(ISRResCNet(config.model, rngs=nnx.Rngs(0)))(params)
+    batch = degrade(batch, state.step, 0, config)
     lr, hr = (jnp.asarray(batch[name], jnp.float32) for name in ("lr", "hr"))
     term = _first_term(model, lr)
 
@@ -101,7 +103,7 @@ def _groups(names: Any) -> str:
 def write_bundle(folder: Path, config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray]) -> str:
     """Writes a bundle and returns its report."""
     local = jax.tree.map(np.asarray, jax.device_get(state))
-    report = diagnose(config, local.params, batch)
+    report = diagnose(config, local, batch)
     arrays = {f"{i}": leaf for i, leaf in enumerate(jax.tree.leaves(local))}
     replace_file(folder / "state.npz", lambda path: np.savez(path, **arrays))
     replace_file(folder / "batch.npz", lambda path: np.savez(path, **batch))  # pyright: ignore[reportArgumentType]

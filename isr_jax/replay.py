@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int | None:
     metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
     print(f"step {int(state.step) + 1}: " + ", ".join(f"{k} {v:.6g}" for k, v in metrics.items() if k != "finite"))
     print("reproduced" if not metrics["finite"] else "not reproduced: the step is finite here")
-    print(diagnose(config, state.params, batch))
+    print(diagnose(config, state, batch))
     return 0 if not metrics["finite"] else 1
 
 

@@ -33,6 +33,22 @@ def pixel_loss(
     return jnp.sqrt(jnp.square(error) + config.epsilon**2).mean()
 
 
+def degrade(batch: Batch, step: Array, first: Array | int, config: TrainConfig) -> Batch:
+    """Makes the LR patches from the HR patches, if `config.data.synthesis` says so.
+
+    Args:
+      batch: Rows of the batch of `step`, uint8.
+      step: Optimiser iteration, from 0.
+      first: Number of the first of these rows in the whole batch: what a patch becomes does not depend on the devices.
+      config: Of the run.
+    """
+    if not config.data.synthesis.active:
+        return batch
+    key = jax.random.fold_in(jax.random.key(config.seed + 2), step)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(batch["hr"].shape[0]))
+    return {**batch, "lr": synthesize(batch["hr"], keys, config.model.scale, config.data.synthesis)}
+
+
 def make_step(
     model: ISRResCNet, config: TrainConfig, *, total_steps: int, shards: int
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
@@ -126,23 +142,11 @@ def make_step(
         finite = jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"])
         return state, {"loss": loss, "finite": finite, **norms}
 
-    def keys(step: Array) -> Array:
-        """A key for each patch of this device, whatever the number of devices."""
-        key = jax.random.fold_in(jax.random.key(config.seed + 2), step)
-        share = config.data.batch_size // shards
-        first = jax.lax.axis_index(AXIS) * share
-        return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(share))
-
     def step(state: TrainState, source: Any) -> tuple[TrainState, Metrics]:
-        batch = source
+        batch, shard = source, jax.lax.axis_index(AXIS)
         if config.data.placement == "memory":
-            shard = jax.lax.axis_index(AXIS)
             batch = draw_batch(source, state.step, shard, shards, seed=config.seed, config=config.data)
-        if config.data.synthesis.active:
-            batch = {
-                **batch,
-                "lr": synthesize(batch["hr"], keys(state.step), config.model.scale, config.data.synthesis),
-            }
+        batch = degrade(batch, state.step, shard * (config.data.batch_size // shards), config)
         batch = {name: pixels.astype(jnp.float32) for name, pixels in batch.items()}
         rate = schedule(state.step)
         new, metrics = (windows if config.loss.window else whole)(state, batch, rate)
