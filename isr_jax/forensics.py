@@ -69,7 +69,7 @@ def _first_term(model: ISRResCNet, lr: jax.Array) -> str:
             z = z + jnp.exp(model.log_momentum[k]) * (state.x - state.previous)
         if not _finite(z):
             return f"stage {k + 1}, extrapolation (log_momentum)"
-        residual, u = None, z
+        residual, u = jnp.zeros_like(observation.lr), z
         if config.data_term != "none":
             residual = degradation.apply(z) - observation.lr
             step = observation.step_size * (model.step[k] if config.learned_step else 1)
