@@ -103,11 +103,11 @@ def _groups(names: Any) -> str:
 def write_bundle(folder: Path, config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray]) -> str:
     """Writes a bundle and returns its report."""
     local = jax.tree.map(np.asarray, jax.device_get(state))
-    report = diagnose(config, local, batch)
     arrays = {f"{i}": leaf for i, leaf in enumerate(jax.tree.leaves(local))}
     replace_file(folder / "state.npz", lambda path: np.savez(path, **arrays))
     replace_file(folder / "batch.npz", lambda path: np.savez(path, **batch))  # pyright: ignore[reportArgumentType]
     replace_file(folder / "config.json", lambda path: path.write_text(json.dumps(config_to_dict(config), indent=2)))
+    report = diagnose(config, local, batch)  # last: it may need more memory than the step did
     replace_file(folder / "report.txt", lambda path: path.write_text(report + "\n"))
     return report
 
