@@ -31,9 +31,9 @@ def main(argv: list[str] | None = None) -> int | None:
     bundle = parse_arguments(Arguments, argv, prog="isr-jax replay", description="Repeat a step that failed.").bundle
     config, state, batch = read_bundle(bundle)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, placement="stream", sampling="epochs"))
-    # The whole batch on one device; the schedule as it was, which needs the length of the run.
+    # The whole batch on one device; the schedule as it was: a bundle gives the length of its run in steps.
     parallel = Parallel(tuple(jax.local_devices()[:1]), "shard_map")
-    step = make_step(ISRResCNet(config.model, rngs=nnx.Rngs(0)), config, total_steps=max(1, config.steps), shards=1)
+    step = make_step(ISRResCNet(config.model, rngs=nnx.Rngs(0)), config, total_steps=config.steps, shards=1)
     _, metrics = parallel.map_step(step, sharded=True)(parallel.replicate(state), parallel.shard(batch))
     metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
     print(f"step {int(state.step) + 1}: " + ", ".join(f"{k} {v:.6g}" for k, v in metrics.items() if k != "finite"))

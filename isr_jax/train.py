@@ -5,6 +5,7 @@ the last evaluation or save) and best.safetensors (those with the best validatio
 """
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import json
@@ -212,7 +213,8 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
                     source = jax.jit(draw)(jax.device_put(load_memory(sub_images, scale)), jnp.int32(step - 1), 0)
                 batch = {name: _local_part(pixels) for name, pixels in source.items()}
                 if chief:  # with the part of the batch that this process had
-                    report = write_bundle(bundle, config, _on_host(state), batch)
+                    length = dataclasses.replace(config, steps=total, epochs=0.0)  # replay has no data to count
+                    report = write_bundle(bundle, length, _on_host(state), batch)
                     raise UserError(f"step {step} is not finite: {report}; isr-jax replay {bundle} repeats it")
                 raise UserError(f"step {step} is not finite; see what process 0 says")
             clock.count()
