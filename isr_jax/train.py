@@ -190,9 +190,9 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
             batches = stream_batches(sub_images, config.data, scale=scale, seed=config.seed, first_step=first, **share)
 
         def save(state: TrainState, score: float | None) -> None:
-            checkpoints.save(int(state.step), state, score=score, best=best)
-            if chief:
+            if chief:  # first: a run that is killed in between, and resumed, comes by here again
                 export(model, state, workdir / "model.safetensors", config, score)
+            checkpoints.save(int(state.step), state, score=score, best=best)
 
         # ---- loop ----
         clock = _Clock()
