@@ -147,7 +147,12 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
 
     # ---- data ----
     scale, channels = config.model.scale, config.model.channels
-    validation = {Path(folder).name: validation_pairs(folder, scale, channels) for folder in config.eval.data}
+    names = [Path(folder).resolve().name for folder in config.eval.data]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"eval.data names two folders {max(names, key=names.count)}; rename one")
+    validation = {
+        name: validation_pairs(folder, scale, channels) for name, folder in zip(names, config.eval.data, strict=True)
+    }
     sub_images = datasets.sub_images(config.data, scale=scale, channels=channels)
     per_epoch = steps_per_epoch(sub_images.size, config.data.batch_size)
     total = config.steps or math.ceil(config.epochs * per_epoch)
