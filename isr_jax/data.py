@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from isr_jax.config import DataConfig, UserError
+from isr_jax.metrics import SSIM_WINDOW
 
 if typing.TYPE_CHECKING:
     from isr_jax.datasets import SubImages
@@ -211,12 +212,14 @@ def validation_pairs(folder: str, scale: int, channels: int) -> list[Pair]:
     """Reads the pictures of a validation folder, HR/ and LRx<scale>/; where LR is absent, imresize makes it.
 
     Raises:
-      UserError: If the folder or a picture cannot be read, or LR and HR do not match.
+      UserError: If the folder or a picture cannot be read, LR and HR do not match, or a picture is too small for SSIM.
     """
     from isr_jax.datasets import folder_pictures
 
     pictures, _ = folder_pictures(Path(folder), scale)
     pairs = [Pair(p.name, *p.load(scale, channels)) for p in pictures]
-    if not pairs:
-        raise UserError(f"{folder}: no pictures")
+    least = 2 * scale + SSIM_WINDOW
+    for pair in pairs:
+        if min(pair.hr.shape[:2]) < least:
+            raise UserError(f"{folder}: {pair.name} is too small to be measured; each side needs {least} pixels")
     return pairs

@@ -5,6 +5,9 @@ import math
 import numpy as np
 from jaxtyping import Float, Shaped
 
+SSIM_WINDOW = 11
+"""Side of the window of SSIM, pixels."""
+
 
 def psnr(
     image: Shaped[np.ndarray, "height width *channels"],
@@ -46,7 +49,7 @@ def ssim(
     References: Wang, Bovik, Sheikh & Simoncelli, Image quality assessment, 2004.
     """
     _check_pair(image, reference)
-    if min(image.shape[:2]) < 11:
+    if min(image.shape[:2]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs pictures of at least 11x11 pixels, not {image.shape[0]}x{image.shape[1]}")
     x, y = image.astype(np.float64), reference.astype(np.float64)
     mean_x, mean_y = _window_mean(x), _window_mean(y)
