@@ -88,7 +88,7 @@ def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     if pixels.shape[-1] == channels:
         return pixels
     mode = "RGB" if channels == 3 else "L"
-    converted = np.asarray(Image.fromarray(pixels.squeeze()).convert(mode))
+    converted = np.asarray(Image.fromarray(pixels[..., 0] if channels == 3 else pixels).convert(mode))
     return converted.reshape(*pixels.shape[:2], channels)
 
 
@@ -280,11 +280,10 @@ def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: 
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False, verify_ssl=True)
             )
             building.rename(final)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # TFDS makes RuntimeErrors of tensorflow's, as of a full disk
             if not final.exists():
-                raise UserError(
-                    f"{cache}: cannot write the cache ({error.strerror or error}); set --data.cache-dir"
-                ) from None
+                reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+                raise UserError(f"{cache}: cannot write the cache ({reason}); set --data.cache-dir") from error
         finally:
             shutil.rmtree(building, ignore_errors=True)
     return builder(final), digest
@@ -293,7 +292,7 @@ def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: 
 def folder_pictures(folder: Path, scale: int) -> tuple[list[Picture], str]:
     """Lists a folder's pictures, and a digest of their names and bytes."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name a folder of pictures in data.train")
+        raise UserError(f"{folder}: no such folder; name a folder of pictures in data.train or eval.data")
     hr_folder = folder / "HR" if (folder / "HR").is_dir() else folder
     lr_folder = folder / f"LRx{scale}"
     paths = list_images(hr_folder)
