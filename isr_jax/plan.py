@@ -17,7 +17,8 @@ from isr_jax.step import make_step
 
 def print_plan(config: TrainConfig) -> None:
     """Prints memory and arithmetic of a step by full back-propagation, with remat, and truncated."""
-    window = config.loss.window or max(1, config.model.num_stages // 2)
+    stages = config.model.num_stages
+    window = config.loss.window or max(k for k in range(1, max(1, stages // 2) + 1) if stages % k == 0)
     depth = config.loss.depth or window
     full = dataclasses.replace(config, loss=dataclasses.replace(config.loss, window=0, depth=0))
     last = {"stages": "last", "window": window, "depth": depth}
