@@ -328,13 +328,10 @@ class EvalConfig:
     """Steps between two evaluations."""
     log_every: int = 50
     """Steps between two records of the loss."""
-    samples: int = 0
-    """Pictures of the first validation folder that are written to TensorBoard."""
 
     def __post_init__(self) -> None:
         _at_least(self, "every", 1)
         _at_least(self, "log_every", 1)
-        _at_least(self, "samples", 0)
 
 
 @dataclass(frozen=True, kw_only=True)
