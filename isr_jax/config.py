@@ -175,6 +175,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         for name in ("tile_size", "patch_size", "batch_size", "candidates", "shuffle_buffer"):
             _at_least(self, name, 1)
+        _no_string(self, "train")
         _check_choices(self)
         if self.sampling == "texture" and self.placement != "memory":
             raise ConfigError('data.sampling="texture" draws at random and needs data.placement="memory"')
@@ -332,6 +333,7 @@ class EvalConfig:
     def __post_init__(self) -> None:
         _at_least(self, "every", 1)
         _at_least(self, "log_every", 1)
+        _no_string(self, "data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -432,6 +434,12 @@ def _at_least(config: Any, name: str, least: int) -> None:
 def _positive(config: Any, name: str) -> None:
     if not getattr(config, name) > 0:
         raise ConfigError(f"{name} is {getattr(config, name)!r}; it must be greater than 0")
+
+
+def _no_string(config: Any, name: str) -> None:
+    value = getattr(config, name)
+    if isinstance(value, str):  # its letters would be taken for folders
+        raise ConfigError(f'{name} is {value!r}; it must be a tuple, as ("{value}",)')
 
 
 def _check_choices(config: Any) -> None:
