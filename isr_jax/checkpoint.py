@@ -39,10 +39,8 @@ class Checkpoints:
         self._folder = folder
         self._record = {"config": config_to_dict(config), "data": data}
         self._allow_changes = config.checkpoint.allow_changes
-        policy: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(config.checkpoint.every)
         self._checkpointer = ocp.training.Checkpointer(
             str((folder / "checkpoints").absolute()),
-            save_decision_policy=policy,
             preservation_policy=_preservation(config.checkpoint),
             cleanup_tmp_directories=True,
         )
@@ -65,10 +63,6 @@ class Checkpoints:
         state: Any = self._checkpointer.load(latest, abstract)
         return state, record.get("best")
 
-    def should_save(self, step: int) -> bool:
-        """Whether `step` is one at which a run saves."""
-        return self._checkpointer.should_save(step)
-
     def save(self, step: int, state: TrainState, *, score: float | None, best: float | None) -> None:
         """Starts to save; returns when the state has been copied.
 
@@ -84,7 +78,7 @@ class Checkpoints:
             self._checkpointer.save_async(
                 step,
                 state,
-                force=True,
+                force=True,  # the training loop decides when
                 metrics=None if score is None else {"psnr": score},
                 custom_metadata={**self._record, "best": best},
             )
