@@ -51,7 +51,7 @@ class Checkpoints:
         Args:
           like: A state of the same structure, on the devices that the restored one is to be on.
         Raises:
-          UserError: If the checkpoint is of another configuration, seed or data.
+          UserError: If the checkpoint is of another configuration, seed or data, or cannot be read.
         """
         latest = self._checkpointer.latest
         if latest is None:
@@ -60,7 +60,13 @@ class Checkpoints:
         if not self._allow_changes:
             _compare(record, self._record, self._folder)
         abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
-        state: Any = self._checkpointer.load(latest, abstract)
+        try:
+            state: Any = self._checkpointer.load(latest, abstract)
+        except Exception as error:  # Orbax raises whatever its readers do
+            raise UserError(
+                f"{self._folder}/checkpoints/{latest.step} is damaged, or of another network or optimiser: choose "
+                f"another --workdir (--checkpoint.init-from {self._folder} takes its weights), or remove it"
+            ) from error
         return state, record.get("best")
 
     def save(self, step: int, state: TrainState, *, score: float | None, best: float | None) -> None:
