@@ -46,7 +46,7 @@ class Checkpoints:
         )
 
     def restore(self, like: TrainState) -> tuple[TrainState, float | None] | None:
-        """Returns the newest state and the best score so far, or None if there is no checkpoint.
+        """Returns the newest state and the best score so far on this validation folder, or None without a checkpoint.
 
         Args:
           like: A state of the same structure, on the devices that the restored one is to be on.
@@ -67,7 +67,9 @@ class Checkpoints:
                 f"{self._folder}/checkpoints/{latest.step} is damaged, or of another network or optimiser: choose "
                 f"another --workdir (--checkpoint.init-from {self._folder} takes its weights), or remove it"
             ) from error
-        return state, record.get("best")
+        before, now = _first_folder(record), _first_folder(self._record)
+        other = before and now and before != now  # a score on other pictures says nothing of these
+        return state, None if other else record.get("best")
 
     def save(self, step: int, state: TrainState, *, score: float | None, best: float | None) -> None:
         """Starts to save; returns when the state has been copied.
@@ -120,6 +122,12 @@ def _preservation(config: CheckpointConfig) -> Any:
     policies = ocp.training.preservation_policies
     best = policies.BestN(get_metric_fn=lambda m: m["psnr"], n=1, keep_checkpoints_without_metrics=False)
     return policies.AnyPreservationPolicy([policies.LatestN(config.keep), best])
+
+
+def _first_folder(record: dict[str, Any]) -> str:
+    """The name of the validation folder that decides the best weights."""
+    data = record.get("config", {}).get("eval", {}).get("data", ())
+    return Path(data[0]).resolve().name if data else ""
 
 
 def _compare(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
