@@ -22,7 +22,7 @@ class Writers:
             kept = [line for line in self._path.read_text().splitlines() if _step(line) <= first_step]
             replace_file(self._path, lambda path: path.write_text("".join(line + "\n" for line in kept)))
         self._file = self._path.open("a", buffering=1)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1 if first_step else None)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
         self._bar = tqdm(initial=first_step, total=total_steps, unit="step", dynamic_ncols=True, file=sys.stderr)
         self._shown: dict[str, str] = {}
 
