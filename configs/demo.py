@@ -1,6 +1,6 @@
 """A small model for x3, trained in about three minutes on two cores: what `make demo` runs.
 
-    isr-jax train configs/demo.py --workdir runs/demo/small_x3 --data.train FOLDER
+    isr-jax train configs/demo.py --workdir runs/demo/small_x3 --data.train FOLDER --eval.data FOLDER
 
 Eight photographs are too few for a general model: this shows the way, not what the method can do. A slow machine stops
 after four minutes with what it has; the same command goes on from there.

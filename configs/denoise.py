@@ -1,8 +1,8 @@
 """python -m isr_jax.train configs/denoise.py --workdir runs/denoise --data.train FOLDER [FOLDER ...]
 
-Pretrains the ERD of the paper as a denoiser: one stage without a data term, noise levels 0 to 15 of 255. What has the
-same ERD starts from it: isr-jax train configs/paper_x4.py --workdir RUN --checkpoint.init-from runs/denoise
-Not measured beyond trying it: it needs an accelerator.
+Pretrains the ERD of the paper as a denoiser: one stage without a data term, noise levels 0 to 15 of 255. What
+shares one such ERD starts from it: isr-jax train configs/paper_x4.py --workdir RUN --checkpoint.init-from runs/denoise
+--eval.data wants noisy pictures in LRx1/ beside HR/. Not measured beyond trying it: it needs an accelerator.
 """
 
 from isr_jax.config import (

@@ -306,7 +306,7 @@ class CheckpointConfig:
     """What is saved, and when."""
 
     every: int = 1000
-    """Steps between two saves."""
+    """Steps between two saves; every evaluation saves, too."""
     keep: int = 2
     """How many of the last checkpoints are kept, beside the best."""
     allow_changes: bool = False
@@ -324,7 +324,8 @@ class EvalConfig:
     """What is measured during training."""
 
     data: tuple[str, ...] = ()
-    """Validation folders, HR/ with LRx<scale>/ (or LR is made by imresize); the first decides the best weights."""
+    """Validation folders, HR/ with LRx<scale>/ (or LR is made by imresize, not by data.synthesis: give LRx<scale>/
+    where that is active); the first decides the best weights."""
     every: int = 1000
     """Steps between two evaluations."""
     log_every: int = 50
