@@ -110,15 +110,20 @@ def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
     Raises:
       ConfigError: If an input does not exist, outputs coincide with each other or with inputs, or cannot be written.
     """
+    if not config.inputs:
+        raise ConfigError("nothing to upscale: name pictures, folders, patterns, or - for standard input")
     sources: list[tuple[str, Path]] = []  # and where below an output folder the result goes
     to_folder = len(config.inputs) > 1
+    output = Path(config.output)
     for given in config.inputs:
         path = Path(given)
         if given == PIPE:
             sources.append((PIPE, Path("stdin.png")))
         elif path.is_dir():
             to_folder = True
-            inside = [p for p in list_images(path, recursive=True) if not p.is_relative_to(config.output)]
+            inside = list_images(path, recursive=True)
+            if path.resolve() in output.resolve().parents:  # what an earlier run made there is not an input
+                inside = [p for p in inside if not p.resolve().is_relative_to(output.resolve())]
             if not inside:
                 raise ConfigError(f"{given} has no pictures ({', '.join(FORMATS)})")
             sources += [(str(p), p.relative_to(path)) for p in inside]
@@ -131,26 +136,31 @@ def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
                 raise ConfigError(f"{given} matches no file")
             to_folder = True
             sources += [(str(file), Path(file.name)) for file in files]
-    output = Path(config.output)
     if config.output == PIPE:
         if to_folder:
             raise ConfigError("--output - takes one picture: name a folder for several")
         return [(sources[0][0], PIPE)]
-    if not to_folder and not output.is_dir() and output.suffix:
+    to_folder = to_folder or output.is_dir() or config.output.endswith("/")
+    if not to_folder and output.suffix:
         if output.suffix.lower() != ".npy":
             format_of(output)
         targets = [output]
     else:
-        if output.exists() and not output.is_dir():
+        named_as_file = output.suffix.lower() in {*FORMATS, ".npy"} and not config.output.endswith("/")
+        if not output.is_dir() and (output.exists() or named_as_file):
             raise ConfigError(f"--output {output} is a file; several pictures need a folder")
         targets = [output / place.with_suffix(_target_suffix(place, config)) for _, place in sources]
     seen: dict[Path, str] = {}
+    inputs = {Path(source).resolve(): source for source, _ in sources if source != PIPE}
     for (source, _), target in zip(sources, targets, strict=True):
         if target in seen:
             raise ConfigError(f"{seen[target]} and {source} would both become {target}: upscale them apart")
         seen[target] = source
+        overwritten = inputs.get(target.resolve())
         if source != PIPE and target.exists() and Path(source).exists() and target.samefile(source):
-            raise ConfigError(f"--output would overwrite {source}: name another place")
+            overwritten = source  # by another spelling or link
+        if overwritten is not None:
+            raise ConfigError(f"--output would overwrite {overwritten}: name another place")
     return [(source, str(target)) for (source, _), target in zip(sources, targets, strict=True)]
 
 

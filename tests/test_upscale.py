@@ -88,7 +88,7 @@ def test_bicubic_is_imresize(pixels, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), imresize(pixels.astype(np.float32), 2), atol=1e-3)
 
 
-def test_folders_keep_their_structure_and_resume(pixels, tmp_path, capfd):
+def test_folders_keep_their_structure_and_resume(pixels, tmp_path, capfd, monkeypatch):
     for place in ("a.png", "deep/er/b.jpg", "deep/c.webp", "d.tif", "e.bmp"):
         write_image(tmp_path / "in" / place, pixels)
     Image.fromarray(pixels).quantize(8).save(tmp_path / "in" / "f.gif")
@@ -99,6 +99,9 @@ def test_folders_keep_their_structure_and_resume(pixels, tmp_path, capfd):
         assert bicubic(tmp_path / "in", "--output", out) == 0
         found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
         assert found == expected
+    monkeypatch.chdir(tmp_path)
+    assert bicubic("in", "--output", out) == 0  # the same places, spelled otherwise
+    assert not (out / "out").exists()
     assert "6/6" in capfd.readouterr().err
     (out / "a.png").write_bytes(b"mine")
     (out / "e.bmp").unlink()
@@ -121,6 +124,11 @@ def test_patterns_and_several_files(pixels, tmp_path):
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["a1.png", "b1.png"]
     assert bicubic(tmp_path / "a1.png", "--output", tmp_path / "folder") == 0  # no suffix: a folder
     assert (tmp_path / "folder" / "a1.png").is_file()
+    assert bicubic(tmp_path / "a1.png", "--output", f"{tmp_path}/v1.0/") == 0
+    assert (tmp_path / "v1.0" / "a1.png").is_file()
+    (tmp_path / "two" / "b1.png").rename(tmp_path / "two" / "c1.png")
+    assert bicubic(tmp_path / "two", "--output", tmp_path) == 0  # the folder above the input
+    assert (tmp_path / "c1.png").is_file()
 
 
 def test_one_bad_file_does_not_stop_the_rest(pixels, tmp_path, capfd):
@@ -227,6 +235,7 @@ def test_a_half_written_output_never_replaces_a_whole_one(pixels, tmp_path, monk
 def test_what_cannot_be_done_gives_one_line(model_file, pixels, tmp_path, capfd):
     write_image(tmp_path / "a.png", pixels)
     write_image(tmp_path / "b" / "a.png", pixels)
+    write_image(tmp_path / "top" / "b" / "a.png", pixels)
     write_image(tmp_path / "clear.png", Picture(pixels=pixels, alpha=pixels[..., 0]))
     (tmp_path / "empty").mkdir()
     a, out = tmp_path / "a.png", tmp_path / "out.png"
@@ -239,6 +248,11 @@ def test_what_cannot_be_done_gives_one_line(model_file, pixels, tmp_path, capfd)
         ([a, "--output", a, *baseline], 2, "overwrite"),
         ([a, tmp_path / "b", "--output", tmp_path / "b" / "x", *baseline], 2, "would both become"),
         ([a, tmp_path / "b" / "a.png", "--output", a, *baseline], 2, "need a folder"),
+        ([a, tmp_path / "b" / "a.png", "--output", out, *baseline], 2, "need a folder"),
+        ([tmp_path / "b", "--output", tmp_path / "b", *baseline], 2, "overwrite"),
+        ([tmp_path / "top", tmp_path / "b" / "a.png", "--output", tmp_path, *baseline], 2, "overwrite"),
+        (["--output", out, *baseline], 2, "nothing to upscale"),
+        (["--output", "-", *baseline], 2, "nothing to upscale"),
         ([a, tmp_path / "b" / "a.png", "--output", "-", *baseline], 2, "one picture"),
         ([a, "--output", out, "--model", "bicubic"], 2, "give --scale"),
         ([a, "--output", out, "--model", "nothing"], 2, "no model nothing"),
