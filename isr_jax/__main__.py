@@ -71,6 +71,10 @@ def explain(error: BaseException) -> int | None:
                     return _fail(f"{missing} is not installed; run: pip install 'isr_jax[{extra}]'", 1)
         case OSError(filename=str(name)):
             return _fail(f"{name}: {error.strerror}", 1)
+        case OSError(strerror=str(reason)):  # of an open file, such as a full disk: Python does not say which
+            return _fail(reason, 1)
+        case MemoryError():
+            return _fail(f"not enough memory: {error}".removesuffix(": "), 1)
     return None
 
 

@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         start = time.perf_counter()
         try:
             size = upscale_file(source, target, enlarge, config)
-        except (UserError, OSError) as error:
+        except (UserError, OSError, MemoryError) as error:
             if len(todo) == 1:
                 raise
             failed.append(_one_line(source, error))
@@ -242,7 +242,7 @@ def _target_suffix(place: Path, config: UpscaleConfig) -> str:
 def _one_line(source: str, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or source}: {error.strerror or error}"
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()) or "not enough memory"
     return text if source in text else f"{source}: {text}"
 
 

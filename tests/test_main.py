@@ -29,6 +29,8 @@ def raising(error: BaseException):
             "isr-jax: tensorflow is not installed; run: pip install 'isr_jax[train]'\n",
         ),
         (PermissionError(13, "Permission denied", "/out.png"), 1, "isr-jax: /out.png: Permission denied\n"),
+        (OSError(28, "No space left on device"), 1, "isr-jax: No space left on device\n"),
+        (MemoryError("cannot allocate 9 GiB"), 1, "isr-jax: not enough memory: cannot allocate 9 GiB\n"),
     ],
 )
 def test_errors_of_the_user_end_with_one_line(error, code, line, capsys):
