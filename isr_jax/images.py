@@ -37,7 +37,7 @@ FORMATS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-"""What can be written, by the file's suffix. Read are these by their content, and the first frame of a GIF."""
+"""What can be written, by the file's suffix. Read are these by their content, and GIF that is not animated."""
 
 _READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # nothing that runs an interpreter, such as EPS
 _pillow_limit, _stderr_lock = threading.Lock(), threading.Lock()
@@ -280,8 +280,9 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
             raise UserError(f"{name} has {frames} frames or pages: split it into single pictures first")
         image_format = "JPEG" if image.format == "MPO" else image.format or "PNG"
         deep = _low_bytes(image, name) is not None  # asked first: a PNG is decoded when it is asked for its EXIF
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        resolution = _resolution(image)
+        exif = _exif(image)
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        resolution = _resolution(image, exif)
         icc_profile = image.info.get("icc_profile") or None
         transparent = image.info.get("transparency")
         inverted = image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(262) == 0  # pyright: ignore
@@ -383,8 +384,15 @@ def _decode_16_bits(data: bytes, name: str, max_pixels: int) -> np.ndarray:
     return high * 256 + low  # pyright: ignore
 
 
-def _resolution(image: Image.Image) -> tuple[float, float] | None:
-    exif = image.getexif()
+def _exif(image: Image.Image) -> Image.Exif:
+    """Returns the EXIF data, none where they are damaged: the picture is not."""
+    try:
+        return image.getexif()
+    except (SyntaxError, struct.error, ValueError, TypeError, KeyError, IndexError):
+        return Image.Exif()
+
+
+def _resolution(image: Image.Image, exif: Image.Exif) -> tuple[float, float] | None:
     values = image.info.get("dpi")
     if values is None and exif.get(ExifTags.Base.ResolutionUnit) in (2, 3):
         factor = 2.54 if exif[ExifTags.Base.ResolutionUnit] == 3 else 1

@@ -217,6 +217,14 @@ def test_orientation_is_applied(rng, orientation, image_format):
     assert read_image(encode_image(deep, "PNG")).pixels.shape == (16, 24, 1)
 
 
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_with_damaged_exif_is_read_without(rng, image_format):
+    stream = io.BytesIO()
+    pixels = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(stream, image_format, exif=b"Exif\0\0garbagegarbage")
+    assert read_image(stream.getvalue()).pixels.shape == (4, 6, 3)
+
+
 def test_bombs_are_refused_before_decoding():
     bomb = saved(Image.new("1", (20000, 20000)), "PNG")
     assert len(bomb) < 60_000
