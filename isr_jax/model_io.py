@@ -34,10 +34,9 @@ def find_model(model: str | os.PathLike) -> Path:
     Raises:
       ConfigError: If there is none.
     """
-    shipped = SHIPPED / f"{model}.safetensors"
     path = Path(model)
-    if shipped.is_file():
-        return shipped
+    if str(model) in shipped_models():
+        return SHIPPED / f"{model}.safetensors"
     if path.is_dir():
         if (path / MODEL_FILE).is_file():
             return path / MODEL_FILE

@@ -50,6 +50,10 @@ def test_what_is_no_model_is_named_with_its_remedy(tmp_path):
         find_model("nowhere")
     with pytest.raises(ConfigError, match="holds no model"):
         find_model(tmp_path)
+    (tmp_path / "run").mkdir()
+    for file in (tmp_path / "run" / "model.safetensors", tmp_path / "run.safetensors"):
+        file.touch()
+    assert find_model(tmp_path / "run") == tmp_path / "run" / "model.safetensors"
     (tmp_path / "torn").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
     with pytest.raises(UserError, match="not a model file"):
         load_model(tmp_path / "torn")
