@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> None:
         description="Writes a model as one StableHLO file; jax.export.deserialize(bytes).call(lr) runs it.",
     )
     path = find_model(options.model)
-    output = options.output or Path(f"{path.parent.name if Path(options.model).is_dir() else path.stem}.stablehlo")
+    name = Path(options.model).resolve().name if Path(options.model).is_dir() else path.stem
+    output = options.output or Path(f"{name}.stablehlo")
     if output.is_dir():
         raise ConfigError(f"{output} is a folder; --output is the file to write")
     data = export_stablehlo(load_model(path), size=options.size, kernel_size=options.kernel_size)

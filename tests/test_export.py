@@ -70,6 +70,14 @@ def test_the_kernel_is_a_second_input():
     np.testing.assert_allclose(exported.call(lr, kernel), UPSCALE(model, lr, kernel), atol=1e-3)
 
 
+def test_the_file_of_a_run_is_called_as_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    save_model("model.safetensors", random_model(ModelConfig(num_stages=1, erd=SMALL)))
+    assert exit_code(main, [".", "--size", "8", "8"]) == 0
+    assert (tmp_path / "run" / "run.stablehlo").is_file()
+
+
 def test_usage_errors():
     model = random_model(ModelConfig(num_stages=1, erd=SMALL))
     with pytest.raises(ConfigError, match="at least 8 pixels"):
