@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import sys
 import time
 from collections import defaultdict
@@ -228,6 +229,11 @@ def evaluate(config: EvaluateConfig, report: Report | None = None) -> tuple[list
     labels = [_label(name, False) for name in dict.fromkeys(config.model)]
     if twice := sorted({label for label in labels if labels.count(label) > 1}):
         raise ConfigError(f"--model: two models are called {twice[0]}: rename the file or the folder of one")
+    folders = [folder.resolve().name for folder in config.data]
+    if not folders:
+        raise ConfigError("--data: name a folder of test pictures")
+    if twice := sorted({name for name in folders if folders.count(name) > 1}):
+        raise ConfigError(f"--data: two folders are called {twice[0]}: rename one, or evaluate them apart")
     models = {name: None if name == BICUBIC else _load(name, config) for name in config.model}
     if config.per_stage and all(model is None for model in models.values()):
         raise ConfigError("--per-stage: bicubic enlargement has no stages; name a model")
@@ -406,9 +412,9 @@ def _evaluate_one(
 
 
 def _label(model: str, ensemble: bool) -> str:
-    path = Path(model)
+    path = Path(os.path.abspath(model))  # "." has no name
     if path.suffix == ".safetensors":
-        path = path.absolute().parent if path.stem == "model" else path.with_suffix("")  # a run is known by its folder
+        path = path.parent if path.stem == "model" else path.with_suffix("")  # a run is known by its folder
     return path.name + (" +" if ensemble and model != BICUBIC else "")
 
 

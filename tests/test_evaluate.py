@@ -275,6 +275,13 @@ def test_bad_data_gives_one_line(tmp_path, capfd, kind, code, message):
     assert not (tmp_path / "r.json").exists()
 
 
+def test_a_model_is_known_by_its_file_or_folder(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    names = (".", "model.safetensors", "../run/", "x4.safetensors", "isr-lite-x4")
+    assert [evaluate._label(name, False) for name in names] == ["run", "run", "run", "x4", "isr-lite-x4"]
+
+
 def test_bad_arguments_give_one_line(data, models, tmp_path, capfd):
     name = next(iter(models))
     (tmp_path / "kernel.npy").write_bytes(b"no array")
@@ -291,6 +298,8 @@ def test_bad_arguments_give_one_line(data, models, tmp_path, capfd):
         (["--model", "bicubic", "--data", data, "--scale", 2, "--json", tmp_path], "is a folder"),
         (["--model", "bicubic", "--data", data, "--scale", 2, "--plot", tmp_path / "a.txt"], ".svg"),
         (["--model", "bicubic", "--data", data, "--scale", "two"], "--scale"),
+        (["--model", "bicubic", "--data", data, tmp_path / data.name, "--scale", 2], "two folders are called"),
+        (["--model", "bicubic", "--scale", 2, "--report", tmp_path / "r.html", "--data"], "--data"),
         (["--data", data], "--model"),
     ]:
         assert exit_code(evaluate.main, [*map(str, argv)]) == 2, argv
