@@ -126,6 +126,10 @@ class Upscaler:
             raise ConfigError(
                 f'{name} has data term "{config.data_term}", which flipped pictures do not obey: no --ensemble'
             )
+        if noise_std is not None and not config.projection:
+            raise ConfigError(f"{name} makes no use of a noise level: leave out --noise-std")
+        if noise_std is not None and not 0 <= noise_std < math.inf:
+            raise ConfigError(f"noise_std is {noise_std}; it is a level on the 0..255 scale, 0 or more")
         self.config, self.name, self.ensemble, self.batch_size = config, name, ensemble, batch_size
         self.num_stages = config.num_stages if num_stages is None else num_stages
         self.scale = config.scale

@@ -158,6 +158,9 @@ def test_kernel_and_noise_level_reach_the_model():
         ({"data_term": "blur"}, {"kernel": np.ones((3, 3)), "ensemble": True}, "ensemble"),
         ({}, {"num_stages": 3}, "stages 1 to 2"),
         ({}, {"num_stages": 0}, "stages 1 to 2"),
+        ({}, {"noise_std": -1.0}, "noise_std is -1"),
+        ({}, {"noise_std": float("nan")}, "noise_std is nan"),
+        ({"projection": False}, {"noise_std": 5}, "no use of a noise level"),
     ],
 )
 def test_options_that_do_not_fit(config, options, message):
