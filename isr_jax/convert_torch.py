@@ -538,9 +538,7 @@ def _compute(
     observation, state = model.prepare(lr, kernel=kernel)
     computed = {"init": state.x, "sigma": observation.noise_std}
     if "grad_in" in case:
-        batch, height, width, channels = lr.shape
-        shape = batch, height, width, channels
-        degradation = make_observation_model(model.config.data_term, shape, model.config.scale, kernel=kernel)
+        degradation = make_observation_model(model.config.data_term, lr.shape, model.config.scale, kernel=kernel)
         computed["grad"] = degradation.gradient(case["grad_in"], lr)
     if "erd_in" in case:
         noise, _ = model.erd(case["erd_in"])

@@ -127,7 +127,7 @@ def make_app(config: ServeConfig) -> Starlette:
             start = time.perf_counter()
             try:
                 result = await run_in_threadpool(enlarge, name, bytes(data))
-            except (UserError, ConfigError) as error:
+            except UserError as error:
                 return _refuse(422, str(error))
         print(f"{name}: {len(data)} bytes, {time.perf_counter() - start:.1f} s", file=sys.stderr)
         return Response(result, media_type="image/png", headers=_HEADERS)

@@ -209,7 +209,7 @@ def enlarge_bicubic(picture: Picture, scale: float | int) -> tuple[Picture, np.n
 def upscale_file(source: str, target: str, enlarge: Enlarge, config: UpscaleConfig) -> str:
     """Super-resolves one picture from a file to a file ("-": the pipes). Returns the sizes, for the progress."""
     picture = read_image(sys.stdin.buffer.read() if source == PIPE else source, max_pixels=config.max_pixels)
-    if target not in (PIPE,) and not target.lower().endswith(".npy") and picture.alpha is not None:
+    if target != PIPE and not target.lower().endswith(".npy") and picture.alpha is not None:
         encode_image(_corner(picture), format_of(target))  # says at once if the format cannot hold transparency
     result, exact = enlarge(picture)
     if target == PIPE:
