@@ -25,7 +25,7 @@ COMMANDS = {
 }
 
 EXTRAS = {
-    "train": ("matplotlib", "optax", "orbax", "tensorboardX", "tensorflow", "tensorflow_datasets"),
+    "train": ("matplotlib", "optax", "orbax", "tensorboardX", "tensorflow", "tensorflow_datasets", "tqdm"),
     "serve": ("anyio", "starlette", "uvicorn"),
     "demo": ("skimage", "sklearn"),
 }

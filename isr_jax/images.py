@@ -106,11 +106,13 @@ def encode_image(picture: Picture, image_format: str, *, quality: int = 95) -> b
       image_format: One of the values of `FORMATS`.
       quality: Of JPEG and WebP, 1 to 100; 100 makes WebP lossless.
     Raises:
-      UserError: If the format cannot hold the picture: its transparency, or its size.
+      UserError: If the format cannot hold the picture: transparent parts, or its size.
     """
-    if picture.alpha is not None and image_format in ("JPEG", "BMP"):
-        raise UserError(f"{image_format} holds no transparency: write PNG, WebP or TIFF instead")
     pixels, alpha = picture.pixels, picture.alpha
+    if alpha is not None and image_format in ("JPEG", "BMP"):
+        if np.any(alpha != np.iinfo(alpha.dtype).max):
+            raise UserError(f"{image_format} holds no transparency: write PNG, WebP or TIFF instead")
+        alpha = None  # nothing of it is transparent, as in most screenshots
     if pixels.dtype == np.uint16 and image_format not in ("PNG", "TIFF"):
         pixels, alpha = _to_8_bits(pixels), None if alpha is None else _to_8_bits(alpha)
     if alpha is not None:

@@ -26,6 +26,9 @@ MAX_BATCH_PIXELS = 2**19
 TILE = 320
 """Side of the windows, in LR pixels, in which large pictures are worked on where that is exact."""
 
+MAX_PROGRAMS = 64
+"""Compiled programs that are kept, one per shape; the oldest goes first."""
+
 _TILED_DATA_TERMS = ("matlab_bicubic", "blur", "decimation", "none")
 _FIXED_PHASE_DATA_TERMS = ("blur", "decimation", "released_kernel", "released_decimation")
 
@@ -273,6 +276,8 @@ class Upscaler:
         key = (lr.shape, all_stages)
         try:
             if key not in self._programs:
+                if len(self._programs) == MAX_PROGRAMS:
+                    del self._programs[next(iter(self._programs))]
                 self._programs[key] = self._compile(images, all_stages)
             start = time.perf_counter()
             hr = np.asarray(self._programs[key](self._model, images))

@@ -363,6 +363,8 @@ class _StopSignals:
         del frame
         self.asked = True
         signal.signal(number, self._former[signal.Signals(number)])
+        # Not print: a handler may run in the middle of another print.
+        os.write(2, b"\nisr-jax: stopping after the next step; the same signal again stops at once\n")
 
     def restore(self) -> None:
         """Puts the handlers back that were there before."""

@@ -210,7 +210,7 @@ def upscale_file(source: str, target: str, enlarge: Enlarge, config: UpscaleConf
     """Super-resolves one picture from a file to a file ("-": the pipes). Returns the sizes, for the progress."""
     picture = read_image(sys.stdin.buffer.read() if source == PIPE else source, max_pixels=config.max_pixels)
     if target != PIPE and not target.lower().endswith(".npy") and picture.alpha is not None:
-        encode_image(_corner(picture), format_of(target))  # says at once if the format cannot hold transparency
+        encode_image(_most_transparent(picture), format_of(target))  # says at once if it cannot hold that
     result, exact = enlarge(picture)
     if target == PIPE:
         sys.stdout.buffer.write(encode_image(result, "PNG"))
@@ -223,8 +223,9 @@ def upscale_file(source: str, target: str, enlarge: Enlarge, config: UpscaleConf
     return f"{width}x{height} -> {result.pixels.shape[1]}x{result.pixels.shape[0]}"
 
 
-def _corner(picture: Picture) -> Picture:
-    alpha = None if picture.alpha is None else picture.alpha[:1, :1]
+def _most_transparent(picture: Picture) -> Picture:
+    """The pixel of a picture that a format without transparency is least able to hold."""
+    alpha = None if picture.alpha is None else picture.alpha.min(keepdims=True)
     return Picture(pixels=picture.pixels[:1, :1], alpha=alpha)
 
 

@@ -80,6 +80,12 @@ def test_without_a_model_the_shipped_one_of_the_scale(pixels, tmp_path):
     assert [upscale.default_model(scale) for scale in (1, 1.5, 2.5, 8)] == [f"isr-lite-x{n}" for n in (2, 2, 3, 4)]
 
 
+def test_what_is_not_transparent_anywhere_can_be_a_jpeg(pixels, tmp_path):
+    write_image(tmp_path / "in.png", Picture(pixels=pixels, alpha=np.full(pixels.shape[:2], 255, np.uint8)))
+    assert bicubic(tmp_path / "in.png", "-o", tmp_path / "out.jpg") == 0
+    assert read_image(tmp_path / "out.jpg").pixels.shape == (12, 16, 3)
+
+
 def test_bicubic_is_imresize(pixels, tmp_path):
     write_image(tmp_path / "in.png", pixels)
     assert bicubic(tmp_path / "in.png", "--output", tmp_path / "out.png") == 0
