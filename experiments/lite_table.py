@@ -2,8 +2,7 @@
 
     python experiments/lite_table.py --data Set5 Set14 --plot docs/isr-lite.png
 
-Seconds are of a whole picture of the first dataset, the median over its pictures of both networks in turn, each picture
-run twice and timed the second time.
+Seconds are of one picture, Set5's butterfly (256x256 HR pixels), both networks in turn, after a run to warm up.
 """
 
 import argparse
@@ -16,7 +15,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from isr_jax.config import ModelConfig
-from isr_jax.evaluate import Dataset, EvaluateConfig, Row, evaluate, load_dataset
+from isr_jax.evaluate import EvaluateConfig, Row, evaluate, load_dataset
 from isr_jax.files import replace_file
 from isr_jax.infer import Upscaler, load
 from isr_jax.model import ISRResCNet
@@ -65,16 +64,16 @@ def cost(folder: Path) -> None:
             )
 
 
-def time_in_turn(networks: list[Upscaler], dataset: Dataset) -> list[list[float]]:
-    """Returns the seconds of every picture for each network."""
+def time_in_turn(networks: list[Upscaler], lr: np.ndarray) -> list[float]:
+    """Returns the median of the seconds of each network."""
     seconds: list[list[float]] = [[] for _ in networks]
-    for picture in dataset.pictures:
+    for turn in range(4):
         for network, times in zip(networks, seconds, strict=True):
-            network.upscale(picture.lr)
             start = time.perf_counter()
-            network.upscale(picture.lr)
-            times.append(time.perf_counter() - start)
-    return seconds
+            network.upscale(lr)
+            if turn:
+                times.append(time.perf_counter() - start)
+    return [statistics.median(times) for times in seconds]
 
 
 def draw(rows: list[Row], bicubic: list[Row], path: Path) -> None:

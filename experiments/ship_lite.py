@@ -44,7 +44,7 @@ over the steps (decay {ema}).
 | --- | --- | --- | --- | --- | --- | --- |
 {history}
 
-Validation curve of the last run, on {curve_set}, PSNR-Y after steps: {curve}.
+{curve}
 
 ## Limits
 
@@ -99,6 +99,7 @@ def main() -> None:
         cells = (f"{p[i][0]:.2f} / {p[i][1]:.4f}" if (p := PAPER.get((n, scale))) else "" for n in names)
         lines.append(f"| {label} | {' | '.join(cells)} |")
     curve = [(r["step"], k, r[k]) for r in records for k in r if k.endswith("/psnr_y")]
+    points = ", ".join(f"{step:,}: {value:.2f}" for step, _, value in curve)
     cost, data = rows[name][0].cost, target.read_bytes()
     text = CARD.format(
         name=name,
@@ -117,8 +118,11 @@ def main() -> None:
         ema=config["optimizer"]["ema_decay"],
         training_data=textwrap.fill(f"Data: {arguments.training_data}. {TEST_SETS}", 120),
         history="\n".join(f"| {' | '.join(str(v) for v in run.values())} |" for run in history),
-        curve_set=curve[0][1].split("/")[0] if curve else "none",
-        curve=textwrap.fill(", ".join(f"{step:,}: {value:.2f}" for step, _, value in curve) or "not measured", 100),
+        curve=textwrap.fill(
+            f"Validation curve of the last run, PSNR-Y on {curve[0][1].split('/')[0]} after steps: {points}.", 120
+        )
+        if curve
+        else "",
     )
     replace_file(ROOT / "docs" / f"{name}.md", lambda path: path.write_text(text))
     print(text)
