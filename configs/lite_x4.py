@@ -1,8 +1,8 @@
 """python -m isr_jax.train configs/lite_x4.py --workdir runs/lite_x4 --data.train FOLDER [FOLDER ...]
 
 isr-lite x4: one deep ERD at LR resolution after one exact data step; 195,634 parameters, 12,150 MAC per HR pixel.
-Measured with --steps 1800 on 436 photographs (399 of BSDS500 and 37 others): 30.83 dB PSNR-Y on Set5 and 27.76 on Set14
-(bicubic 28.43 and 26.09) after 7.5 minutes on two cores, 0.20 to 0.29 s a step. The whole run was not measured.
+Measured with --steps 14000 on 436 photographs (399 of BSDS500 and 37 others): 31.37 dB PSNR-Y on Set5, 28.11 on Set14
+(bicubic 28.43 and 26.09) after an hour on two cores; docs/isr-lite-x4.md. The whole run was not measured.
 """
 
 from isr_jax.config import (

@@ -56,12 +56,10 @@ def cost(folder: Path) -> None:
         dataset = load_dataset(folder, scale)
         paper = ISRResCNet(ModelConfig(scale=scale), rngs=nnx.Rngs(0))
         networks = [load(f"isr-lite-x{scale}"), Upscaler(paper, name=f"ISRResCNet x{scale}")]
-        seconds = time_in_turn(networks, dataset)
-        for network, times in zip(networks, seconds, strict=True):
+        picture = next(p for p in dataset.pictures if p.name == "butterfly")
+        for network, seconds in zip(networks, time_in_turn(networks, picture.lr), strict=True):
             macs = f"{network.macs_per_pixel:,.0f}"
-            print(
-                f"| {network.name} | {network.num_parameters:,} | {macs} | {statistics.median(times):.3g} |", flush=True
-            )
+            print(f"| {network.name} | {network.num_parameters:,} | {macs} | {seconds:.3g} |", flush=True)
 
 
 def time_in_turn(networks: list[Upscaler], lr: np.ndarray) -> list[float]:
@@ -78,30 +76,24 @@ def time_in_turn(networks: list[Upscaler], lr: np.ndarray) -> list[float]:
 
 def draw(rows: list[Row], bicubic: list[Row], path: Path) -> None:
     """Draws PSNR-Y against multiply-adds, x4, with what others published."""
+    paper_macs = Upscaler(ISRResCNet(ModelConfig(), rngs=nnx.Rngs(0))).macs_per_pixel
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     for axis, dataset, column in zip(figure.subplots(1, 2), ("Set5", "Set14"), (1, 2), strict=True):
-        for name, point in PUBLISHED.items():
-            axis.plot(point[0] / PIXELS_720P, point[column], "o", color="grey")
-            axis.annotate(name, (point[0] / PIXELS_720P, point[column]), xytext=(6, -3), textcoords="offset points")
-        ours = next(r for r in rows if (r.dataset.name, r.dataset.scale) == (dataset, 4))
-        baseline = next(r for r in bicubic if (r.dataset.name, r.dataset.scale) == (dataset, 4))
-        for name, macs, psnr, style in (
-            (
-                "ISRResCNet",
-                Upscaler(ISRResCNet(ModelConfig(), rngs=nnx.Rngs(0))).macs_per_pixel,
-                PAPER[dataset, 4],
-                "s",
-            ),
-            ("isr-lite", ours.cost["macs_per_pixel"], ((ours.mean("psnr_y"),),), "*"),
-        ):
-            axis.plot(
-                macs, psnr[0][0], style, color="C3" if style == "*" else "C0", markersize=12 if style == "*" else 8
-            )
-            axis.annotate(name, (macs, psnr[0][0]), xytext=(-8, -16), textcoords="offset points", ha="right")
+        ours, baseline = (
+            next(row for row in some if (row.dataset.name, row.dataset.scale) == (dataset, 4))
+            for some in (rows, bicubic)
+        )
+        points = {name: (point[0] / PIXELS_720P, point[column], "grey") for name, point in PUBLISHED.items()}
+        points["ISRResCNet"] = (paper_macs, PAPER[dataset, 4][0][0], "C0")
+        points["isr-lite"] = (ours.cost["macs_per_pixel"], ours.mean("psnr_y"), "C3")
+        for name, (macs, psnr, color) in points.items():
+            axis.plot(macs, psnr, "o", color=color)
+            left = name in ("RLFN", "isr-lite", "ISRResCNet")
+            place = {"xytext": (-6 if left else 6, -3), "ha": "right" if left else "left"}
+            axis.annotate(name, (macs, psnr), textcoords="offset points", color=color, **place)
         axis.axhline(baseline.mean("psnr_y"), color="grey", linestyle=":", label="bicubic enlargement")
         axis.set(xscale="log", xlabel="multiply-adds per HR pixel", ylabel="PSNR-Y (dB)", title=f"{dataset} x4")
         axis.set_xlim(2e3, 3e7)
-        axis.set_yticks(np.arange(np.floor(baseline.mean("psnr_y") or 0), 33, 0.5))
         axis.grid(alpha=0.3)
         axis.legend(loc="lower right")
     replace_file(path, lambda temporary: figure.savefig(temporary, format=path.suffix[1:], dpi=100))

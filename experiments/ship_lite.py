@@ -36,8 +36,8 @@ Scored by `isr-jax evaluate --model {name} --data {sets_plain}` (8-bit output, b
 ## Training
 
 One stage: an exact data step (MATLAB bicubic and its adjoint), then an ERD of {blocks} residual blocks of
-{features} features at LR resolution. `configs/lite_x{scale}.py` is the whole recipe; the weights are averaged
-over the steps (decay {ema}).
+{features} features at LR resolution. `configs/lite_x{scale}.py` is the whole recipe, with `--steps` as below; the
+weights are averaged over the steps (decay {ema}).
 {training_data}
 
 | run | steps | patches a step | largest learning rate | loss | hours on two CPU cores | started from |
@@ -51,7 +51,8 @@ over the steps (decay {ema}).
 Made for the bicubic reduction it was trained on: pictures that are blurred otherwise, noisy, or compressed stay so, and
 compression artefacts are sharpened with the rest. It invents no texture: fine detail that the reduction lost comes back
 as its average, smooth. Trained in far fewer steps, and on far fewer photographs, than published networks of its size.
-MIT licence, as the code; it was trained from photographs, of which it contains none.
+MIT licence, as the code. Of the photographs it was trained on, BSDS500 is for research; who needs a model free of such
+terms trains one by the recipe on photographs of their own.
 """
 
 
