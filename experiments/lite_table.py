@@ -83,7 +83,8 @@ def draw(rows: list[Row], bicubic: list[Row], path: Path) -> None:
             next(row for row in some if (row.dataset.name, row.dataset.scale) == (dataset, 4))
             for some in (rows, bicubic)
         )
-        points = {name: (point[0] / PIXELS_720P, point[column], "grey") for name, point in PUBLISHED.items()}
+        points: dict[str, tuple[float, float | None, str]] = {}
+        points |= {name: (point[0] / PIXELS_720P, point[column], "grey") for name, point in PUBLISHED.items()}
         points["ISRResCNet"] = (paper_macs, PAPER[dataset, 4][0][0], "C0")
         points["isr-lite"] = (ours.cost["macs_per_pixel"], ours.mean("psnr_y"), "C3")
         for name, (macs, psnr, color) in points.items():
