@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from isr_jax.config import LossConfig, TrainConfig
@@ -33,7 +34,7 @@ def pixel_loss(
     return jnp.sqrt(jnp.square(error) + config.epsilon**2).mean()
 
 
-def degrade(batch: Batch, step: Array, first: Array | int, config: TrainConfig) -> Batch:
+def degrade(batch: Batch, step: ArrayLike, first: ArrayLike, config: TrainConfig) -> Batch:
     """Makes the LR patches from the HR patches, if `config.data.synthesis` says so.
 
     Args:
