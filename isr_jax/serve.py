@@ -87,7 +87,7 @@ def make_app(config: ServeConfig) -> Starlette:
     Raises:
       ConfigError: If there is no model, or one cannot be found.
     """
-    names = config.model or tuple(shipped_models())
+    names = config.model or tuple(shipped_models()[::-1])
     if not names:
         raise ConfigError("no model comes with this version: name one with --model")
     for name in names:
