@@ -24,7 +24,7 @@ from isr_jax.model import ISRResCNet
 from isr_jax.model_io import load_model
 from isr_jax.resize import imresize
 from isr_jax.startup import prepare_process
-from isr_jax.synthesis import gaussian_kernel
+from isr_jax.synthesis import blurred, gaussian_kernel
 
 BLURS = (0.0, 0.8, 1.6, 2.4)
 """Standard deviations, HR pixels."""
@@ -63,10 +63,7 @@ class RefinedStart(KnownBlur):
 
 def blur_and_reduce(kernel: Array, scale: int, x: Array) -> Array:
     """H: a blur with symmetric borders, then MATLAB's bicubic reduction."""
-    padded = jnp.pad(x, ((0, 0), (RADIUS, RADIUS), (RADIUS, RADIUS), (0, 0)), mode="symmetric")
-    planes = jnp.moveaxis(padded, 3, 1).reshape(-1, 1, *padded.shape[1:3])
-    blurred = jax.lax.conv(planes, kernel[None, None], (1, 1), "VALID")
-    return downscale(jnp.moveaxis(blurred.reshape(x.shape[0], x.shape[3], *x.shape[1:3]), 1, 3), scale)
+    return downscale(jax.vmap(blurred, (0, None))(x, kernel), scale)
 
 
 def observe(picture: TestPicture, kernel: Array, noise: float, scale: int) -> np.ndarray:

@@ -33,7 +33,7 @@ def synthesize(
         blur_key, noise_key, level_key, quality_key = jax.random.split(key, 4)
         x = x.astype(jnp.float32)
         if max(config.blur_std) > 0:
-            x = _blurred(x, _random_kernel(blur_key, config))
+            x = blurred(x, _random_kernel(blur_key, config))
         y = jnp.einsum("ih,hwc,jw->ijc", rows, x, cols)
         if max(config.noise_std) > 0:
             low, high = config.noise_std
@@ -66,7 +66,10 @@ def _random_kernel(key: Array, config: SynthesisConfig) -> Array:
     return gaussian_kernel(std if config.anisotropic else std[:1].repeat(2), angle, math.ceil(3 * high))
 
 
-def _blurred(x: Array, kernel: Array) -> Array:
+def blurred(
+    x: Float[Array, "height width channels"], kernel: Float[Array, "size size"]
+) -> Float[Array, "height width channels"]:
+    """Correlates each channel with an odd kernel; the border is mirrored."""
     radius = kernel.shape[0] // 2
     padded = jnp.pad(x, ((radius, radius), (radius, radius), (0, 0)), mode="symmetric")
     channels_first = padded.transpose(2, 0, 1)[:, None]
