@@ -1,7 +1,7 @@
 """python -m isr_jax.train configs/lite_x2.py --workdir runs/lite_x2 --data.train FOLDER [FOLDER ...]
 
 isr-lite x2: the network of lite_x4.py, started from the shipped x4: only its first and last convolution depend on the
-scale. Its figures are in docs/isr-lite-x2.md.
+scale, and those are adapted (`isr_jax.erd.for_other_scale`). Its figures are in docs/isr-lite-x2.md.
 """
 
 from isr_jax.config import (
@@ -22,12 +22,13 @@ CONFIG = TrainConfig(
         num_stages=1,
         data_term="matlab_bicubic",
         learned_step=True,
+        final_data_step=True,
         extrapolation=False,
         projection=False,
         clip=False,
         erd=ERDConfig(
-            features=32,
-            num_blocks=9,
+            features=48,
+            num_blocks=14,
             feedback_steps=0,
             kernel_size=3,
             border="zero",
@@ -38,14 +39,14 @@ CONFIG = TrainConfig(
     ),
     data=DataConfig(
         patch_size=32,
-        batch_size=16,
+        batch_size=8,
         placement="memory",
         sampling="texture",
         candidates=2,
     ),
     loss=LossConfig(kind="l1"),
-    optimizer=OptimizerConfig(b2=0.99, clip_norm=1.0, ema_decay=0.999),
-    schedule=ScheduleConfig(kind="cosine", learning_rate=1e-3, warmup_steps=200),
+    optimizer=OptimizerConfig(kind="muon", b2=0.99, clip_norm=0.1, ema_decay=0.999),
+    schedule=ScheduleConfig(kind="cosine", learning_rate=5e-4, warmup_steps=200),
     checkpoint=CheckpointConfig(every=500, init_from="isr-lite-x4"),
     eval=EvalConfig(every=1000, log_every=50),
     steps=20_000,

@@ -2,7 +2,7 @@
 
     python experiments/ship_lite.py --run runs/lite_x4 --data Set5 Set14 --training-data "..."
 
-Copies the averaged weights to isr_jax/weights/isr-lite-xS.safetensors, evaluates that file, and writes
+Copies the averaged weights to isr_jax/weights/isr-lite-xS.safetensors (float16), evaluates that file, and writes
 docs/isr-lite-xS.md. Of a run that started from a shipped model, the history of that one comes first.
 """
 
@@ -11,6 +11,8 @@ import hashlib
 import json
 import textwrap
 from pathlib import Path
+
+import numpy as np
 
 from isr_jax.evaluate import EvaluateConfig, Row, evaluate
 from isr_jax.files import replace_file
@@ -23,7 +25,7 @@ CARD = """# {name}
 
 Super-resolution x{scale} of pictures that were reduced by MATLAB's bicubic `imresize`; shipped inside the package
 (`isr-jax upscale photo.png -o big.png --model {name}`). {parameters:,} parameters, {macs:,.0f} multiply-adds per HR
-pixel: 1/{times:,.0f} of the paper's ISRResCNet. File: {size:,} bytes, SHA-256
+pixel: 1/{times:,.0f} of the paper's ISRResCNet. File: {size:,} bytes (float16), SHA-256
 `{digest}`.
 
 | PSNR-Y, dB / SSIM-Y | {sets} |
@@ -36,11 +38,11 @@ Scored by `isr-jax evaluate --model {name} --data {sets_plain}` (8-bit output, b
 ## Training
 
 One stage: an exact data step (MATLAB bicubic and its adjoint), then an ERD of {blocks} residual blocks of
-{features} features at LR resolution. `configs/lite_x{scale}.py` is the whole recipe, with `--steps` as below; the
-weights are averaged over the steps (decay {ema}).
+{features} features at LR resolution{final}. `configs/lite_x{scale}.py` is the whole
+recipe ({optimizer}), with `--steps` as below; the weights are averaged over the steps (decay {ema}).
 {training_data}
 
-| run | steps | patches a step | largest learning rate | loss | hours on two CPU cores | started from |
+| run | steps | patches a step | largest learning rate | loss | hours on at most two CPU cores | started from |
 | --- | --- | --- | --- | --- | --- | --- |
 {history}
 
@@ -88,7 +90,8 @@ def main() -> None:
         }
     )
     target = SHIPPED / f"{name}.safetensors"
-    save_model(target, load_model(source), {"history": history, "training_data": arguments.training_data})
+    provenance = {"history": history, "training_data": arguments.training_data}
+    save_model(target, load_model(source), provenance, dtype=np.float16)
 
     rows: dict[str, list[Row]] = {}
     for ensemble in (False, True):
@@ -116,6 +119,8 @@ def main() -> None:
         table="\n".join(lines),
         blocks=config["model"]["erd"]["num_blocks"],
         features=config["model"]["erd"]["features"],
+        final=", then a second data step" if config["model"]["final_data_step"] else "",
+        optimizer=config["optimizer"]["kind"].capitalize(),
         ema=config["optimizer"]["ema_decay"],
         training_data=textwrap.fill(f"Data: {arguments.training_data}. {TEST_SETS}", 120),
         history="\n".join(f"| {' | '.join(str(v) for v in run.values())} |" for run in history),

@@ -4,11 +4,12 @@
 
 LR pictures are made by a Gaussian blur before the bicubic reduction, and by noise after it. Each model runs with the
 data term it was trained with ("bicubic"), with the exact one, blur included ("known"), and with the exact one after
-further gradient steps on it, before the first stage. PSNR-Y in dB after every stage.
+further gradient steps on it, before the first stage. PSNR-Y in dB.
 """
 
 import argparse
 import itertools
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -89,21 +90,30 @@ def main() -> None:
     prepare_process()
     ways = [way for name in arguments.model for way in variants(name)]
     scale = ways[0][1].config.scale
-    run = jax.jit(lambda model, lr, kernel: model(lr, kernel=kernel, all_stages=True))
+    run = jax.jit(lambda model, lr, kernel: model(lr, kernel=kernel))
     dataset = load_dataset(arguments.data, scale)
-    print(f"| blur, HR pixels | noise | bicubic enlargement | {' | '.join(label for label, *_ in ways)} |")
-    print("| --- " * (3 + len(ways)) + "|")
-    for noise, blur in itertools.product(NOISES, BLURS):
-        kernel = gaussian_kernel(jnp.array([blur, blur]), jnp.zeros(()), RADIUS)
-        scores: list[list[list[float]]] = [[] for _ in range(len(ways) + 1)]
-        for picture in dataset.pictures:
-            lr = observe(picture, kernel, noise, scale)
-            scores[0].append([score(picture, imresize(lr, scale), scale).psnr_y])
-            for column, (_, model, knows) in zip(scores[1:], ways, strict=True):
-                stages = np.asarray(run(model, lr[None].astype(np.float32), kernel if knows else None))[:, 0]
-                column.append([score(picture, round_to(x, np.uint8), scale).psnr_y for x in stages])
-        means = [", ".join(f"{v:.2f}" for v in np.mean(column, axis=0)) for column in scores]
-        print(f"| {blur:g} | {noise:g} | {' | '.join(means)} |", flush=True)
+    cases = list(itertools.product(NOISES, BLURS))
+    kernels = [gaussian_kernel(jnp.array([blur, blur]), jnp.zeros(()), RADIUS) for _, blur in cases]
+    observed = [[observe(p, k, n, scale) for p in dataset.pictures] for k, (n, _) in zip(kernels, cases, strict=True)]
+
+    def print_row(label: str, enlarge: Callable[[np.ndarray, Array], np.ndarray]) -> None:
+        means = []
+        for kernel, lrs in zip(kernels, observed, strict=True):
+            results = (enlarge(lr, kernel) for lr in lrs)
+            scores = [score(p, sr, scale).psnr_y for p, sr in zip(dataset.pictures, results, strict=True)]
+            means.append(f"{np.mean(scores):.2f}")
+        print(f"| {label} | {' | '.join(means)} |", flush=True)
+
+    print(f"| | {' | '.join(f'blur {blur:g}, noise {noise:g}' for noise, blur in cases)} |")
+    print("| --- " * (1 + len(cases)) + "|")
+    print_row("bicubic enlargement", lambda lr, _: imresize(lr, scale))
+    for label, model, knows in ways:
+
+        def enlarge(lr: np.ndarray, kernel: Array, model: ISRResCNet = model, knows: bool = knows) -> np.ndarray:
+            sr = run(model, lr[None].astype(np.float32), kernel if knows else None)
+            return round_to(np.asarray(sr)[0], np.uint8)
+
+        print_row(label, enlarge)
 
 
 if __name__ == "__main__":

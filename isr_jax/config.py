@@ -89,6 +89,8 @@ class ModelConfig:
     """Of "released_bilinear" alone: sample with the corners aligned instead of as released."""
     learned_step: bool = False
     """Whether the step size of each stage is learned, as a factor that starts at 1."""
+    final_data_step: bool = False
+    """Whether one more step on the data term follows the last stage, so that the result agrees with the observation."""
     extrapolation: bool = True
     """Whether stages extrapolate from the two iterates before, with learned momentum."""
     projection: bool = True
@@ -114,6 +116,8 @@ class ModelConfig:
             raise ConfigError(
                 f"model.radius_range is {self.radius_range}; both ends are factors of the radius and must be positive"
             )
+        if self.final_data_step and self.data_term == "none":
+            raise ConfigError("model.final_data_step needs a data term; set model.data_term")
         if self.align_corners and self.data_term != "released_bilinear":
             raise ConfigError('model.align_corners has a meaning only with model.data_term="released_bilinear"')
 
@@ -217,10 +221,10 @@ class LossConfig:
 class OptimizerConfig:
     """The optimiser and the average of the weights."""
 
-    kind: Literal["adam", "amsgrad", "adamw"] = "adam"
-    """The update rule."""
+    kind: Literal["adam", "amsgrad", "adamw", "muon"] = "adam"
+    """The update rule; "muon" orthogonalises the updates of the residual blocks' kernels, the rest is Adam's."""
     b1: float = 0.9
-    """Decay of the first moment."""
+    """Decay of the first moment (of "muon" for what is Adam's; its own momentum is 0.95)."""
     b2: float = 0.999
     """Decay of the second moment."""
     epsilon: float = 1e-8
@@ -312,7 +316,8 @@ class CheckpointConfig:
     allow_changes: bool = False
     """Whether a run may be resumed with another seed, data or configuration than it was started with."""
     init_from: str = ""
-    """Model file or run folder whose weights a new run starts from; parameters of other shapes keep their start."""
+    """Model file or run folder whose weights a new run starts from, at LR resolution also one of another scale;
+    parameters of other shapes keep their start."""
 
     def __post_init__(self) -> None:
         _at_least(self, "every", 1)
@@ -383,6 +388,8 @@ class TrainConfig:
                 f"data.tile_size is {self.data.tile_size} HR pixels; a patch of data.patch_size={self.data.patch_size} "
                 f"at scale {self.model.scale} needs {self.data.patch_size * self.model.scale}"
             )
+        if self.loss.window and self.model.final_data_step:
+            raise ConfigError("loss.window compares the pictures between stages; it needs model.final_data_step=False")
         if self.loss.window and self.optimizer.accumulate > 1:
             raise ConfigError("loss.window makes several updates a batch; it needs optimizer.accumulate=1")
         if max(self.loss.window, self.loss.depth) > self.model.num_stages:

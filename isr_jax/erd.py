@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -112,3 +113,31 @@ def stack_erds(config: ERDConfig, num_stages: int, *, channels: int, scale: int,
     """Returns one ERD module whose parameters have a leading axis of `num_stages` independent initialisations."""
     keys = jax.random.split(rngs.params(), num_stages)
     return jax.vmap(lambda key: ERD(config, channels=channels, scale=scale, rngs=nnx.Rngs(key)))(keys)
+
+
+def for_other_scale(
+    parameters: dict[str, np.ndarray], scale: int, new_scale: int, *, channels: int
+) -> dict[str, np.ndarray]:
+    """Adapts the encoder and the decoder of an ERD at LR resolution to another scale; nothing else depends on it.
+
+    The new encoder sees in a picture what the old one would see in the picture enlarged by areas, and the new decoder
+    writes the averages, by area, of what the old one would write.
+
+    Args:
+      parameters: By dotted path, as "encoder.kernel"; per-stage ones have a leading axis.
+      scale: Of the parameters.
+      new_scale: Wanted.
+      channels: Of the pictures.
+    Returns: The encoder's kernel, and the decoder's kernel and bias.
+    """
+    old, new = np.arange(scale + 1) / scale, np.arange(new_scale + 1) / new_scale
+    overlap = np.minimum(old[1:, None], new[1:]) - np.maximum(old[:-1, None], new[:-1])  # of sub-pixels along a side
+    overlap = np.maximum(overlap, 0).astype(np.float32)
+    both = np.kron(np.kron(overlap, overlap), np.eye(channels, dtype=np.float32))  # (row, column, channel)
+    kernel = parameters["encoder.kernel"]
+    picture, rest = np.split(kernel, [channels * scale**2], axis=-2)
+    return {
+        "encoder.kernel": np.concatenate([np.swapaxes(both * scale**2, 0, 1) @ picture, rest], axis=-2),
+        "decoder.kernel": parameters["decoder.kernel"] @ (both * new_scale**2),
+        "decoder.bias": parameters["decoder.bias"] @ (both * new_scale**2),
+    }

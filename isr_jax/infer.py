@@ -268,7 +268,8 @@ class Upscaler:
         network = 2 * (erd.kernel_size // 2) + 2 * erd.num_blocks * max(1, erd.feedback_steps)
         network = network if erd.resolution == "lr" else math.ceil(network / self.scale)
         blur = 0 if self._kernel is None else math.ceil(max(self._kernel.shape[:2]) / self.scale)
-        return self.num_stages * (network + 6 + 2 * blur) + 3  # 3 for H, 3 for its adjoint, 3 for the start
+        data_step = 6 + 2 * blur  # 3 for H, 3 for its adjoint
+        return self.num_stages * (network + data_step) + config.final_data_step * data_step + 3  # 3 for the start
 
     def _run_program(self, lr: np.ndarray, all_stages: bool) -> np.ndarray:
         """Compiles for the shape, if it is new, and runs."""

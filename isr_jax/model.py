@@ -10,13 +10,15 @@ one step towards it:
 
 D is the ERD network (`isr_jax.erd`), which estimates the noise in u_k; P projects its estimate on the l2 ball that
 the noise lies in (`isr_jax.proximal`); sigma is the noise level of y (`isr_jax.noise`); H is the observation model
-(`isr_jax.degradation`). alpha_k, w_k and D are learned. The K stages are one `jax.lax.scan`.
+(`isr_jax.degradation`). alpha_k, w_k and D are learned. The K stages are one `jax.lax.scan`; one more gradient step on
+the data term may follow the last.
 
 References: Umer, Foresti, Micheloni: Deep Iterative Residual Convolutional Network for Single Image Super-Resolution,
 ICPR 2020 (arXiv 2009.04809).
 """
 
 import copy
+import functools
 from typing import NamedTuple
 
 import jax
@@ -99,15 +101,19 @@ class ISRResCNet(nnx.Module):
           kernel: Blur kernel, for data terms "blur" and "released_kernel" only; one for all channels or one each.
           noise_std: Noise level per image on the 0..255 scale; estimated from the images if not given.
           num_stages: Stop after so many stages; all by default.
-          all_stages: Return the estimate after every stage, with a leading axis.
-        Returns: HR images, 0..255 (up to the last stage's step where `config.clip` is off).
+          all_stages: Return the estimate after every stage, with a leading axis; each with the final data step, if the
+            model has one.
+        Returns: HR images, 0..255 (up to the last step where `config.clip` is off).
         Raises:
           ValueError: If a shape or `num_stages` does not fit the model.
         """
         stages = self.config.num_stages if num_stages is None else num_stages
         observation, state = self.prepare(lr, kernel=kernel, noise_std=noise_std)
         state, iterates = self.iterate(observation, state, 0, stages)
-        return iterates if all_stages else state.x
+        finish = functools.partial(self._final_data_step, observation)
+        if all_stages:
+            return jax.vmap(finish)(iterates)
+        return finish(state.x)
 
     def prepare(
         self,
@@ -158,6 +164,14 @@ class ISRResCNet(nnx.Module):
             erd=jax.tree.map(lambda leaf: leaf[first:last], erd) if config.per_stage else None,
         )
         return jax.lax.scan(jax.checkpoint(stage) if config.remat else stage, state, parameters)
+
+    def _final_data_step(self, observation: Observation, x: Array) -> Array:
+        """Takes one more gradient step on the data term, if the configuration says so."""
+        if not self.config.final_data_step:
+            return x
+        degradation = self._observation_model(observation.lr.shape, observation.kernel)
+        x = x - observation.step_size * degradation.gradient(x, observation.lr)
+        return jnp.clip(x, 0, 255) if self.config.clip else x
 
     def folded(self) -> "ISRResCNet":
         """Returns the same function with weight normalisation folded into plain kernels, for inference."""

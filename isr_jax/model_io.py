@@ -76,18 +76,26 @@ def model_from_parameters(config: ModelConfig, parameters: dict[str, np.ndarray]
     return nnx.merge(graph, state)
 
 
-def save_model(path: str | os.PathLike, model: ISRResCNet, metadata: dict[str, Any] | None = None) -> None:
+def save_model(
+    path: str | os.PathLike,
+    model: ISRResCNet,
+    metadata: dict[str, Any] | None = None,
+    *,
+    dtype: type[np.floating] = np.float32,
+) -> None:
     """Writes the model to one file, beside and then renamed, so that a half-written file never replaces a whole one.
 
     Args:
       path: Where to; its folder is made if need be.
-      model: What to write, in float32.
+      model: What to write.
       metadata: Provenance (anything JSON holds), readable by `read_metadata`.
+      dtype: Of the numbers in the file. Half precision halves it; numbers beyond 65,504 have none.
     """
     path = Path(path)
     text = {"format": "isr_jax", "config": json.dumps(config_to_dict(model.config))}
     text |= {key: json.dumps(value) for key, value in (metadata or {}).items()}
-    data = safetensors.numpy.save(parameters_to_dict(model), metadata=text)
+    parameters = {name: value.astype(dtype) for name, value in parameters_to_dict(model).items()}
+    data = safetensors.numpy.save(parameters, metadata=text)
     replace_file(path, lambda temporary: temporary.write_bytes(data))
 
 

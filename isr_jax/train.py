@@ -30,11 +30,12 @@ from isr_jax.checkpoint import WHOLE, Checkpoints
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
 from isr_jax.data import Pair, draw_batch, load_memory, steps_per_epoch, stream_batches, validation_pairs
+from isr_jax.erd import for_other_scale
 from isr_jax.files import replace_file
 from isr_jax.forensics import write_bundle
 from isr_jax.metrics import crop_border, psnr, rgb_to_luma, ssim
 from isr_jax.model import ISRResCNet
-from isr_jax.model_io import load_model, save_model
+from isr_jax.model_io import load_model, parameters_to_dict, save_model
 from isr_jax.parallel import any_process, start
 from isr_jax.plan import print_plan
 from isr_jax.startup import prepare_process
@@ -175,7 +176,7 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
         if (restored := checkpoints.restore(state)) is not None:
             state, best = restored
         elif config.checkpoint.init_from:
-            state = parallel.replicate(init_state(_warm_start(params, config.checkpoint.init_from), optimizer))
+            state = parallel.replicate(init_state(_warm_start(params, config), optimizer))
         first = int(state.step)
         if chief:
             text = json.dumps(config_to_dict(config), indent=2) + "\n"
@@ -332,9 +333,16 @@ def _local_part(pixels: Any) -> np.ndarray:
     return np.concatenate([part.reshape(-1, *part.shape[-3:]) for part in parts])
 
 
-def _warm_start(params: Params, source: str) -> Params:
-    """Replaces the parameters that the model in `source` has in the same shape."""
-    given = get_params(load_model(source))
+def _warm_start(params: Params, config: TrainConfig) -> Params:
+    """Replaces the parameters that the model in `init_from` has in the same shape, or, at LR resolution, can have."""
+    source = config.checkpoint.init_from
+    model = load_model(source)
+    given: Params = parameters_to_dict(model)
+    old, new = model.config, config.model
+    if old.scale != new.scale and old.erd.resolution == new.erd.resolution == "lr" and not old.erd.weight_norm:
+        erd = {name.removeprefix("erd."): value for name, value in given.items()}
+        adapted = for_other_scale(erd, old.scale, new.scale, channels=old.channels)
+        given |= {f"erd.{name}": value for name, value in adapted.items()}
     fitting = {k: v for k, v in given.items() if k in params and params[k].shape == v.shape}
     if not fitting:
         raise UserError(f"{source}: none of its parameters fits this model")

@@ -6,7 +6,7 @@ import reference
 from flax import nnx
 
 from isr_jax.config import ConfigError, ERDConfig
-from isr_jax.erd import ERD, depth_to_space, space_to_depth, stack_erds
+from isr_jax.erd import ERD, depth_to_space, for_other_scale, space_to_depth, stack_erds
 
 
 def image(shape=(2, 8, 12, 3), seed=0):
@@ -83,6 +83,32 @@ def test_at_lr_resolution_every_input_matters():
     assert noise.shape == x.shape
     for other in [(x + 9, residual, carried), (x, residual + 9, carried), (x, residual, carried + 1)]:
         assert float(jnp.max(jnp.abs(erd(*other)[0] - noise))) > 1e-3
+
+
+def resized_by_area(x, scale, new_scale):
+    """Repeats pixels up to a grid that both sizes divide, and averages there."""
+    n, height, width, channels = x.shape
+    fine = x.repeat(new_scale, 1).repeat(new_scale, 2)
+    blocks = fine.reshape(n, height // scale * new_scale, scale, width // scale * new_scale, scale, channels)
+    return blocks.mean((2, 4))
+
+
+@pytest.mark.parametrize(("scale", "new_scale"), [(4, 2), (4, 3), (2, 3)])
+def test_for_another_scale_it_sees_and_writes_the_same_pictures_by_area(scale, new_scale):
+    old = randomised(ERD(LR, channels=3, scale=scale, rngs=nnx.Rngs(0)))
+    new = ERD(LR, channels=3, scale=new_scale, rngs=nnx.Rngs(1))
+    values = named(old, "")
+    values |= for_other_scale(values, scale, new_scale, channels=3)
+    state = nnx.state(new, nnx.Param)
+    for path, param in nnx.to_flat_state(state):
+        param.set_value(jnp.asarray(values[".".join(map(str, path))], jnp.float32))
+    nnx.update(new, state)
+    x, residual, carried = image((2, 5 * new_scale, 4 * new_scale, 3)), image((2, 5, 4, 3)), image((2, 5, 4, 8)) / 255
+    noise, features = new(x, residual, carried)
+    expected, expected_features = old(resized_by_area(x, new_scale, scale), residual, carried)
+    np.testing.assert_allclose(features, expected_features, atol=1e-4)
+    np.testing.assert_allclose(noise, resized_by_area(expected, scale, new_scale), atol=2e-2)
+    assert float(jnp.std(noise)) > 1
 
 
 def test_a_stack_holds_independent_networks():

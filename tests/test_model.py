@@ -9,7 +9,8 @@ from flax import nnx
 from test_degradation import gaussian
 from test_erd import LR, named, randomised
 
-from isr_jax.config import ConfigError, ERDConfig, ModelConfig
+from isr_jax.config import ConfigError, ERDConfig, LossConfig, ModelConfig, TrainConfig
+from isr_jax.degradation import make_observation_model
 from isr_jax.model import ISRResCNet
 from isr_jax.noise import DB7_HIGH_PASS
 
@@ -85,6 +86,26 @@ def test_fewer_stages_are_the_first_of_many(per_stage):
     np.testing.assert_allclose(two, iterates[1], atol=1e-3)
     with pytest.raises(ValueError, match="has 3"):
         model(pictures(), num_stages=4)
+
+
+def test_the_final_data_step_brings_the_result_nearer_to_the_observation():
+    options = {"data_term": "matlab_bicubic", "projection": False, "clip": False, "erd": LR}
+    without, model = build(**options), build(final_data_step=True, **options)
+    lr = pictures()
+    before, after = run(without, lr), run(model, lr)
+    degradation = make_observation_model("matlab_bicubic", lr.shape, 2)
+    for k in range(3):  # exactly one step of descent, after each stage that one may stop at
+        step = degradation.step_size() * degradation.gradient(before[k], lr)
+        np.testing.assert_allclose(after[k], before[k] - step, atol=2e-3)
+        distances = [float(jnp.linalg.norm(degradation.apply(x[k]) - lr)) for x in (before, after)]
+        assert distances[1] < 0.5 * distances[0]
+    np.testing.assert_allclose(jax.jit(lambda model, lr: model(lr))(model, lr), after[-1], atol=2e-3)
+    clipped = run(build(final_data_step=True, **(options | {"clip": True})), lr)
+    assert 0 <= float(jnp.min(clipped)) < float(jnp.max(clipped)) <= 255
+    with pytest.raises(ConfigError, match="needs a data term"):
+        ModelConfig(data_term="none", final_data_step=True)
+    with pytest.raises(ConfigError, match="loss.window"):
+        TrainConfig(steps=1, model=model.config, loss=LossConfig(window=1))
 
 
 @pytest.mark.parametrize("options", [{}, {"data_term": "matlab_bicubic", "projection": False, "erd": LR}])

@@ -51,6 +51,30 @@ def test_the_update_is_optax_own(kind):
     np.testing.assert_allclose(params["a"], expected["a"], rtol=1e-6)
 
 
+@pytest.mark.parametrize("per_stage", [False, True])
+def test_muon_orthogonalises_the_kernels_between_features_and_leaves_the_rest_to_adam(per_stage):
+    erd = ERDConfig(features=6, num_blocks=1, feedback_steps=0, resolution="lr")
+    config = ModelConfig(scale=2, num_stages=2, per_stage=per_stage, data_term="matlab_bicubic", erd=erd)
+    params = get_params(ISRResCNet(config, rngs=nnx.Rngs(0)))
+    rng = np.random.default_rng(0)
+    grads = {name: jnp.asarray(rng.normal(size=value.shape) * 1e-3, jnp.float32) for name, value in params.items()}
+    optimizer = make_optimizer(OptimizerConfig(kind="muon"))
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    kernel = "erd.blocks.0.conv1.kernel"
+    matrices = np.asarray(updates[kernel]).reshape(-1, 9 * 6, 6)
+    assert len(matrices) == (2 if per_stage else 1)
+    for matrix, gradient in zip(matrices, np.asarray(grads[kernel]).reshape(-1, 9 * 6, 6), strict=True):
+        # Five Newton-Schulz steps bring every singular value near 1; times 0.2 sqrt(larger side), Adam's size.
+        u, _, vt = np.linalg.svd(gradient, full_matrices=False)
+        aligned = u.T @ matrix @ vt.T / (0.2 * np.sqrt(54))
+        assert np.all((np.diag(aligned) > 0.6) & (np.diag(aligned) < 1.3))
+        assert np.max(np.abs(aligned - np.diag(np.diag(aligned)))) < 0.01
+    adam = optax.nadam(-1.0)
+    expected, _ = adam.update(grads, adam.init(params))
+    for name in {"log_radius", "erd.encoder.kernel", "erd.decoder.kernel", "erd.blocks.0.conv1.bias"}:
+        np.testing.assert_allclose(updates[name], expected[name], rtol=1e-5)
+
+
 def test_clipping_acts_on_the_global_norm():
     # The first moment shows what came through: (1 - b1) times the clipped gradient.
     optimizer = make_optimizer(OptimizerConfig(clip_norm=1.0, b1=0.5))
