@@ -96,6 +96,10 @@ def main() -> None:
     kernels = [gaussian_kernel(jnp.array([blur, blur]), jnp.zeros(()), RADIUS) for _, blur in cases]
     observed = [[observe(p, k, n, scale) for p in dataset.pictures] for k, (n, _) in zip(kernels, cases, strict=True)]
 
+    def enlarge_by(model: ISRResCNet, knows: bool, lr: np.ndarray, kernel: Array) -> np.ndarray:
+        sr = run(model, lr[None].astype(np.float32), kernel if knows else None)
+        return round_to(np.asarray(sr)[0], np.uint8)
+
     def print_row(label: str, enlarge: Callable[[np.ndarray, Array], np.ndarray]) -> None:
         means = []
         for kernel, lrs in zip(kernels, observed, strict=True):
@@ -108,12 +112,7 @@ def main() -> None:
     print("| --- " * (1 + len(cases)) + "|")
     print_row("bicubic enlargement", lambda lr, _: imresize(lr, scale))
     for label, model, knows in ways:
-
-        def enlarge(lr: np.ndarray, kernel: Array, model: ISRResCNet = model, knows: bool = knows) -> np.ndarray:
-            sr = run(model, lr[None].astype(np.float32), kernel if knows else None)
-            return round_to(np.asarray(sr)[0], np.uint8)
-
-        print_row(label, enlarge)
+        print_row(label, partial(enlarge_by, model, knows))
 
 
 if __name__ == "__main__":
