@@ -7,6 +7,7 @@ Seconds are of one picture, Set5's butterfly (256x256 HR pixels), both networks 
 
 import argparse
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
+from isr_jax.__main__ import exit_code
 from isr_jax.config import ModelConfig
 from isr_jax.evaluate import EvaluateConfig, Row, evaluate, load_dataset
 from isr_jax.files import replace_file
@@ -100,14 +102,14 @@ def draw(rows: list[Row], bicubic: list[Row], path: Path) -> None:
     replace_file(path, lambda temporary: figure.savefig(temporary, format=path.suffix[1:], dpi=100))
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Prints both tables and draws the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--data", nargs="+", type=Path, required=True, help="test folders, with HR/ and LRx2, LRx3, LRx4"
     )
     parser.add_argument("--plot", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     prepare_process()
     draw(*quality(arguments.data), arguments.plot)
     print()
@@ -115,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -1,6 +1,6 @@
 """Puts the models of finished (or paused) runs of configs/lite_x*.py into the package, with a model card each.
 
-    python experiments/ship_lite.py --run runs/lite_x4 --data Set5 Set14 --training-data "..."
+    python experiments/ship_lite.py --run runs/lite_x4 --data Set5 Set14 --training-data "..." [--distilled]
 
 Copies the averaged weights to isr_jax/weights/isr-lite-xS.safetensors (float16), evaluates that file, and writes
 docs/isr-lite-xS.md. Of a run that started from a shipped model, the history of that one comes first.
@@ -9,11 +9,13 @@ docs/isr-lite-xS.md. Of a run that started from a shipped model, the history of 
 import argparse
 import hashlib
 import json
+import sys
 import textwrap
 from pathlib import Path
 
 import numpy as np
 
+from isr_jax.__main__ import exit_code
 from isr_jax.evaluate import EvaluateConfig, Row, evaluate
 from isr_jax.files import replace_file
 from isr_jax.model_io import SHIPPED, find_model, load_model, read_metadata, save_model
@@ -39,11 +41,13 @@ Scored by `isr-jax evaluate --model {name} --data {sets_plain}` (8-bit output, b
 
 One stage: an exact data step (MATLAB bicubic and its adjoint), then an ERD of {blocks} residual blocks of
 {features} features at LR resolution{final}. `configs/lite_x{scale}.py` is the whole
-recipe ({optimizer}), with `--steps` as below; the weights are averaged over the steps (decay {ema}).
+recipe ({optimizer}), but for what this table says; the weights are averaged over the steps (decay {ema}). Distilled
+targets are what the self-ensemble of the model shipped before made of reduced training photographs
+(`experiments/lite_teacher.py`). Hours are on at most two CPU cores.
 {training_data}
 
-| run | steps | patches a step | largest learning rate | loss | hours on at most two CPU cores | started from |
-| --- | --- | --- | --- | --- | --- | --- |
+| run | steps | patches a step | drawn | HR targets | largest learning rate | loss | hours | started from |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {history}
 
 {curve}
@@ -61,13 +65,14 @@ terms trains one by the recipe on photographs of their own.
 TEST_SETS = "The test sets had no part in it: the weights are the last ones, not those that score best."
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Ships one run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--data", nargs="+", type=Path, required=True, help="test folders, HR/ and LRx2, LRx3, LRx4")
     parser.add_argument("--training-data", required=True, help="what it was trained on, for the card")
-    arguments = parser.parse_args()
+    parser.add_argument("--distilled", action="store_true", help="pairs of lite_teacher.py were among the data")
+    arguments = parser.parse_args(argv)
     config = json.loads((arguments.run / "config.json").read_text())
     source = find_model(arguments.run)
     metadata = read_metadata(source)
@@ -83,6 +88,8 @@ def main() -> None:
             "run": f"x{scale}",
             "steps": f"{metadata['step']:,} of {metadata['steps']:,}",
             "patches": f"{config['data']['batch_size']} of {patch}x{patch} LR",
+            "drawn": "textured" if config["data"]["sampling"] == "texture" else "alike",
+            "targets": "true and distilled" if arguments.distilled else "true",
             "learning_rate": config["schedule"]["learning_rate"],
             "loss": config["loss"]["kind"],
             "hours": f"{hours:.1f}",
@@ -102,8 +109,12 @@ def main() -> None:
     for i, label in enumerate(("ISRResCNet", "ISRResCNet+")):
         cells = (f"{p[i][0]:.2f} / {p[i][1]:.4f}" if (p := PAPER.get((n, scale))) else "" for n in names)
         lines.append(f"| {label} | {' | '.join(cells)} |")
-    curve = [(r["step"], k, r[k]) for r in records for k in r if k.endswith("/psnr_y")]
-    points = ", ".join(f"{step:,}: {value:.2f}" for step, _, value in curve)
+    curves: dict[str, list[str]] = {}
+    for record in records:
+        for key in record:
+            if key.endswith("/psnr_y"):
+                curves.setdefault(key.split("/")[0], []).append(f"{record['step']:,}: {record[key]:.2f}")
+    curve = "; ".join(f"{dataset} after steps {', '.join(points)}" for dataset, points in curves.items())
     cost, data = rows[name][0].cost, target.read_bytes()
     text = CARD.format(
         name=name,
@@ -124,11 +135,7 @@ def main() -> None:
         ema=config["optimizer"]["ema_decay"],
         training_data=textwrap.fill(f"Data: {arguments.training_data}. {TEST_SETS}", 120),
         history="\n".join(f"| {' | '.join(str(v) for v in run.values())} |" for run in history),
-        curve=textwrap.fill(
-            f"Validation curve of the last run, PSNR-Y on {curve[0][1].split('/')[0]} after steps: {points}.", 120
-        )
-        if curve
-        else "",
+        curve=textwrap.fill(f"Validation curve of the last run, PSNR-Y: {curve}.", 120) if curve else "",
     )
     replace_file(ROOT / "docs" / f"{name}.md", lambda path: path.write_text(text))
     print(text)
@@ -143,4 +150,4 @@ def _score(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -9,6 +9,7 @@ further gradient steps on it, before the first stage. PSNR-Y in dB.
 
 import argparse
 import itertools
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from isr_jax.__main__ import exit_code
 from isr_jax.degradation import ObservationModel, downscale, make_observation_model
 from isr_jax.evaluate import TestPicture, load_dataset, score
 from isr_jax.infer import round_to
@@ -81,12 +83,12 @@ def variants(name: str) -> list[tuple[str, ISRResCNet, bool]]:
     return [(f"{Path(name).stem}, {way}", model, knows) for way, model, knows in ways]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Prints the table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", nargs="+", required=True)
     parser.add_argument("--data", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     prepare_process()
     ways = [way for name in arguments.model for way in variants(name)]
     scale = ways[0][1].config.scale
@@ -116,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))
