@@ -11,13 +11,12 @@ import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from isr_jax.__main__ import exit_code
 from isr_jax.datasets import read_pixels
 from isr_jax.images import list_images, write_image
-from isr_jax.infer import load, round_to
+from isr_jax.infer import load
 from isr_jax.resize import crop_to_multiple, imresize
 from isr_jax.startup import prepare_process
 
@@ -38,10 +37,10 @@ def main(argv: list[str] | None = None) -> None:
         if hr_path.exists():
             continue
         lr = imresize(crop_to_multiple(read_pixels(path, 3), model.scale), 1 / model.scale)
-        for folder in (hr_path.parent, lr_path.parent):
-            folder.mkdir(parents=True, exist_ok=True)
-        write_image(lr_path, lr)
-        write_image(hr_path, round_to(model.upscale(lr), np.uint8))
+        hr = model.upscale(lr)
+        for target, picture in ((lr_path, lr), (hr_path, hr)):  # HR last: it says that the pair is whole
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_image(target, picture)
 
 
 if __name__ == "__main__":
