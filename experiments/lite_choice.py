@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from isr_jax.__main__ import exit_code
+from isr_jax.config import UserError
 from isr_jax.files import replace_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +83,8 @@ def call(module: str, arguments: list[str], log: Path) -> None:
     """Runs a command of the package in a process of its own."""
     with log.open("a") as file:
         command = [sys.executable, "-m", f"isr_jax.{module}", *arguments]
-        subprocess.run(command, check=True, stdout=file, stderr=file)
+        if subprocess.run(command, stdout=file, stderr=file).returncode:
+            raise UserError(f"isr-jax {module} failed: {log} says why")
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def print_table(results: dict[str, dict[str, Any]]) -> None:
         print("|", " | ".join((*cells, f"{1000 * row['seconds_per_step']:.0f}", *scores)), "|")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Runs what is missing and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=TABLES)
@@ -127,7 +130,7 @@ def main() -> None:
     parser.add_argument("--test", nargs="+", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--workdir", type=Path, help="runs/TABLE by default")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     variants = list(TABLES[arguments.table])
     arguments.workdir = arguments.workdir or Path("runs") / arguments.table
     arguments.workdir.mkdir(parents=True, exist_ok=True)
@@ -154,4 +157,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -83,19 +83,19 @@ def main(argv: list[str] | None = None) -> None:
     losses = [record for record in records if "seconds_per_step" in record]
     hours = sum(r["seconds_per_step"] for r in losses) * config["eval"]["log_every"] / 3600
     patch = config["data"]["patch_size"]
-    history.append(
-        {
-            "run": f"x{scale}",
-            "steps": f"{metadata['step']:,} of {metadata['steps']:,}",
-            "patches": f"{config['data']['batch_size']} of {patch}x{patch} LR",
-            "drawn": "textured" if config["data"]["sampling"] == "texture" else "alike",
-            "targets": "true and distilled" if arguments.distilled else "true",
-            "learning_rate": config["schedule"]["learning_rate"],
-            "loss": config["loss"]["kind"],
-            "hours": f"{hours:.1f}",
-            "from": Path(start).stem if start else "scratch",
-        }
-    )
+    entry = {
+        "run": f"x{scale}",
+        "steps": f"{metadata['step']:,} of {metadata['steps']:,}",
+        "patches": f"{config['data']['batch_size']} of {patch}x{patch} LR",
+        "drawn": "textured" if config["data"]["sampling"] == "texture" else "alike",
+        "targets": "true and distilled" if arguments.distilled else "true",
+        "learning_rate": config["schedule"]["learning_rate"],
+        "loss": config["loss"]["kind"],
+        "hours": f"{hours:.1f}",
+        "from": Path(start).stem if start else "scratch",
+    }
+    if entry not in history:  # shipped before, from the model that its own file has replaced
+        history.append(entry)
     target = SHIPPED / f"{name}.safetensors"
     provenance = {"history": history, "training_data": arguments.training_data}
     save_model(target, load_model(source), provenance, dtype=np.float16)
