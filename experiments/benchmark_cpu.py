@@ -33,12 +33,12 @@ import optax
 from flax import nnx
 
 from isr_jax.config import ERDConfig, ModelConfig, config_to_dict
-from isr_jax.convolution import conv2d
-from isr_jax.degradation import catmull_rom, make_observation_model
-from isr_jax.model import ISRResCNet
-from isr_jax.model_io import parameters_to_dict
-from isr_jax.noise import DB7_HIGH_PASS
-from isr_jax.resize import resize_matrix
+from isr_jax.models.model_file import parameters_to_dict
+from isr_jax.physics.degradation import catmull_rom, make_observation_model
+from isr_jax.physics.noise_level import DB7_HIGH_PASS
+from isr_jax.physics.resize import resize_matrix
+from isr_jax.solver.convolution import conv2d
+from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import keep_freed_memory, use_compilation_cache
 
 CONVOLUTIONS = [(16, 48, 48, 64), (16, 32, 32, 32), (1, 256, 256, 64)]

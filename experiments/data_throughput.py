@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from isr_jax import datasets
-from isr_jax.data import draw_batch, load_memory, stream_batches
 from isr_jax.train import load_config, parse_fields
+from isr_jax.training import datasets
+from isr_jax.training.data import draw_batch, load_memory, stream_batches
 
 SECONDS = 10
 

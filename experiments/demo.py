@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from isr_jax.resize import imresize
+from isr_jax.physics.resize import imresize
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "configs/demo.py"

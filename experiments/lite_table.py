@@ -16,12 +16,12 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from isr_jax.__main__ import exit_code
+from isr_jax.benchmark.report import PAPER
 from isr_jax.config import ModelConfig
 from isr_jax.evaluate import EvaluateConfig, Row, evaluate, load_dataset
 from isr_jax.files import replace_file
-from isr_jax.infer import Upscaler, load
-from isr_jax.model import ISRResCNet
-from isr_jax.report import PAPER
+from isr_jax.inference.upscaler import Upscaler, load
+from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process
 
 SCALES = (2, 3, 4)

@@ -14,11 +14,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from isr_jax.__main__ import exit_code
-from isr_jax.datasets import read_pixels
-from isr_jax.images import list_images, write_image
-from isr_jax.infer import load
-from isr_jax.resize import crop_to_multiple, imresize
+from isr_jax.inference.upscaler import load
+from isr_jax.physics.resize import crop_to_multiple, imresize
+from isr_jax.pictures.images import list_images, write_image
 from isr_jax.startup import prepare_process
+from isr_jax.training.datasets import read_pixels
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
     python experiments/ship_lite.py --run runs/lite_x4 --data Set5 Set14 --training-data "..." [--distilled]
 
-Copies the averaged weights to isr_jax/weights/isr-lite-xS.safetensors (float16), evaluates that file, and writes
+Copies the averaged weights to isr_jax/models/weights/isr-lite-xS.safetensors (float16), evaluates that file, and writes
 docs/isr-lite-xS.md. Of a run that started from a shipped model, the history of that one comes first.
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from isr_jax.__main__ import exit_code
+from isr_jax.benchmark.report import PAPER
 from isr_jax.evaluate import EvaluateConfig, Row, evaluate
 from isr_jax.files import replace_file
-from isr_jax.model_io import SHIPPED, find_model, load_model, read_metadata, save_model
-from isr_jax.report import PAPER
+from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -20,14 +20,14 @@ import numpy as np
 from jaxtyping import Array
 
 from isr_jax.__main__ import exit_code
-from isr_jax.degradation import ObservationModel, downscale, make_observation_model
 from isr_jax.evaluate import TestPicture, load_dataset, score
-from isr_jax.infer import round_to
-from isr_jax.model import ISRResCNet
-from isr_jax.model_io import load_model
-from isr_jax.resize import imresize
+from isr_jax.inference.upscaler import round_to
+from isr_jax.models.model_file import load_model
+from isr_jax.physics.degradation import ObservationModel, downscale, make_observation_model
+from isr_jax.physics.resize import imresize
+from isr_jax.physics.synthesis import blurred, gaussian_kernel
+from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process
-from isr_jax.synthesis import blurred, gaussian_kernel
 
 BLURS = (0.0, 0.8, 1.6, 2.4)
 """Standard deviations, HR pixels."""

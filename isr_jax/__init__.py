@@ -7,7 +7,7 @@ sr = model.upscale(image)           # NumPy uint8, uint16, or floating point on 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from isr_jax.infer import load as load
+    from isr_jax.inference.upscaler import load as load
 
 __all__ = ["load"]
 
@@ -15,7 +15,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     """Imports JAX only when a model is asked for, so that --help answers at once."""
     if name == "load":
-        from isr_jax.infer import load
+        from isr_jax.inference.upscaler import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import tyro
 from isr_jax.__main__ import run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, ModelConfig, UserError
-from isr_jax.convert_torch import (
+from isr_jax.models.convert_torch import (
     Mode,
     WeightNormNames,
     certify,
@@ -17,7 +17,7 @@ from isr_jax.convert_torch import (
     import_weights,
     is_model,
 )
-from isr_jax.model_io import (
+from isr_jax.models.model_file import (
     find_model,
     load_model,
     model_from_parameters,

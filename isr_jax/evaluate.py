@@ -25,17 +25,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from isr_jax.__main__ import run
+from isr_jax.benchmark.report import LR, TRUTH, Report
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
-from isr_jax.images import list_images, read_image, write_image
-from isr_jax.metrics import crop_border, psnr, rgb_to_luma, ssim
-from isr_jax.report import LR, TRUTH, Report
-from isr_jax.resize import crop_to_multiple, imresize
+from isr_jax.physics.resize import crop_to_multiple, imresize
+from isr_jax.pictures.images import list_images, read_image, write_image
+from isr_jax.pictures.metrics import crop_border, psnr, rgb_to_luma, ssim
 from isr_jax.startup import prepare_process
 
 if TYPE_CHECKING:
-    from isr_jax.infer import Upscaler
+    from isr_jax.inference.upscaler import Upscaler
 
 BICUBIC = "bicubic"
 
@@ -332,7 +332,7 @@ def super_resolve(
         for index, picture in enumerate(dataset.pictures):
             yield index, [imresize(picture.lr, dataset.scale)]
         return
-    from isr_jax.infer import round_to
+    from isr_jax.inference.upscaler import round_to
 
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, picture in enumerate(dataset.pictures):
@@ -419,7 +419,7 @@ def _label(model: str, ensemble: bool) -> str:
 
 
 def _load(name: str, config: EvaluateConfig) -> "Upscaler":
-    from isr_jax import infer
+    from isr_jax.inference import upscaler as infer
 
     prepare_process()
     kernel = None if config.kernel is None else infer.read_kernel(config.kernel)

@@ -12,8 +12,8 @@ from isr_jax.__main__ import run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
-from isr_jax.model import ISRResCNet
-from isr_jax.model_io import find_model, load_model
+from isr_jax.models.model_file import find_model, load_model
+from isr_jax.solver.unrolled import ISRResCNet
 
 SMALLEST_SIZE = 8
 """The noise estimate reflects 7 pixels at the border."""

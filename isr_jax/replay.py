@@ -12,10 +12,10 @@ from flax import nnx
 
 from isr_jax.__main__ import run
 from isr_jax.command_line import parse_arguments
-from isr_jax.forensics import diagnose, read_bundle
-from isr_jax.model import ISRResCNet
-from isr_jax.parallel import Parallel
-from isr_jax.step import make_step
+from isr_jax.solver.unrolled import ISRResCNet
+from isr_jax.training.forensics import diagnose, read_bundle
+from isr_jax.training.parallel import Parallel
+from isr_jax.training.step import make_step
 
 
 @dataclass(frozen=True)

@@ -23,15 +23,15 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from isr_jax.__main__ import run
+from isr_jax.benchmark.web import render
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
-from isr_jax.images import encode_image, read_image
-from isr_jax.model_io import find_model, shipped_models
+from isr_jax.models.model_file import find_model, shipped_models
+from isr_jax.pictures.images import encode_image, read_image
 from isr_jax.startup import prepare_process
-from isr_jax.web import render
 
 if TYPE_CHECKING:
-    from isr_jax.infer import Upscaler
+    from isr_jax.inference.upscaler import Upscaler
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HEADERS = {
@@ -97,7 +97,7 @@ def make_app(config: ServeConfig) -> Starlette:
     one_at_a_time = anyio.Lock()
 
     def enlarge(name: str, data: bytes) -> bytes:
-        from isr_jax.infer import load
+        from isr_jax.inference.upscaler import load
 
         picture = read_image(data, max_pixels=config.max_pixels)
         if name not in models:

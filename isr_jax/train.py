@@ -24,24 +24,24 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from isr_jax import datasets
 from isr_jax.__main__ import run
-from isr_jax.checkpoint import WHOLE, Checkpoints
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
-from isr_jax.data import Pair, draw_batch, load_memory, steps_per_epoch, stream_batches, validation_pairs
-from isr_jax.erd import for_other_scale
 from isr_jax.files import replace_file
-from isr_jax.forensics import write_bundle
-from isr_jax.metrics import crop_border, psnr, rgb_to_luma, ssim
-from isr_jax.model import ISRResCNet
-from isr_jax.model_io import load_model, parameters_to_dict, save_model
-from isr_jax.parallel import any_process, start
-from isr_jax.plan import print_plan
+from isr_jax.models.model_file import load_model, parameters_to_dict, save_model
+from isr_jax.pictures.metrics import crop_border, psnr, rgb_to_luma, ssim
+from isr_jax.solver.erd import for_other_scale
+from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process
-from isr_jax.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
-from isr_jax.step import make_step
-from isr_jax.writers import Writers
+from isr_jax.training import datasets
+from isr_jax.training.checkpoint import WHOLE, Checkpoints
+from isr_jax.training.data import Pair, draw_batch, load_memory, steps_per_epoch, stream_batches, validation_pairs
+from isr_jax.training.forensics import write_bundle
+from isr_jax.training.parallel import any_process, start
+from isr_jax.training.plan import print_plan
+from isr_jax.training.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
+from isr_jax.training.step import make_step
+from isr_jax.training.writers import Writers
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The command line.

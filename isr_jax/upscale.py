@@ -16,7 +16,8 @@ from isr_jax.__main__ import run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
-from isr_jax.images import (
+from isr_jax.physics.resize import imresize
+from isr_jax.pictures.images import (
     FORMATS,
     MAX_PIXELS,
     Picture,
@@ -28,7 +29,6 @@ from isr_jax.images import (
     scaled_picture,
     write_image,
 )
-from isr_jax.resize import imresize
 from isr_jax.startup import prepare_process
 
 BICUBIC = "bicubic"
@@ -176,7 +176,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale")
         scale = config.scale
         return lambda picture: enlarge_bicubic(picture, scale)
-    from isr_jax import infer
+    from isr_jax.inference import upscaler as infer
 
     prepare_process()
     model = infer.load(

@@ -6,8 +6,8 @@ import numpy as np
 from flax import nnx
 
 from isr_jax.config import ERDConfig, ModelConfig
-from isr_jax.model import ISRResCNet
-from isr_jax.model_io import model_from_parameters, save_model
+from isr_jax.models.model_file import model_from_parameters, save_model
+from isr_jax.solver.unrolled import ISRResCNet
 
 
 def random_model(config: ModelConfig, seed: int = 0) -> ISRResCNet:

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from isr_jax.config import TrainConfig
-from isr_jax.model import ISRResCNet
+from isr_jax.solver.unrolled import ISRResCNet
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 

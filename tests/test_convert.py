@@ -15,8 +15,8 @@ import safetensors.numpy
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.convert import main
-from isr_jax.model_io import load_model, parameters_to_dict, read_metadata, save_model
-from isr_jax.torch_file import read_torch_file
+from isr_jax.models.model_file import load_model, parameters_to_dict, read_metadata, save_model
+from isr_jax.models.torch_file import read_torch_file
 from tests.random_model import random_model
 from tests.released_weights import isrrescnet, srrescgan
 from tests.test_convert_torch import small_case

@@ -14,7 +14,7 @@ import safetensors.numpy
 from flax import nnx
 
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig, UserError
-from isr_jax.convert_torch import (
+from isr_jax.models.convert_torch import (
     TOLERANCE,
     certify,
     export_weights,
@@ -24,10 +24,10 @@ from isr_jax.convert_torch import (
     to_ours,
     to_torch,
 )
-from isr_jax.layers import INPUT_AXIS, OUTPUT_AXIS, Conv
-from isr_jax.model import ISRResCNet
-from isr_jax.model_io import load_model, model_from_parameters, parameters_to_dict, save_model
-from isr_jax.torch_file import read_torch_file
+from isr_jax.models.model_file import load_model, model_from_parameters, parameters_to_dict, save_model
+from isr_jax.models.torch_file import read_torch_file
+from isr_jax.solver.layers import INPUT_AXIS, OUTPUT_AXIS, Conv
+from isr_jax.solver.unrolled import ISRResCNet
 from tests.random_model import random_model
 from tests.released_weights import isrrescnet, srrescgan
 from tests.torch_writer import torch_bytes

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isr_jax.convolution import BLOCK_POSITIONS, blocks, conv2d
+from isr_jax.solver.convolution import BLOCK_POSITIONS, blocks, conv2d
 
 SHAPES = [  # batch, height, width, inputs, outputs, kernel
     (1, 7, 5, 3, 4, 3),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from isr_jax.config import DataConfig
-from isr_jax.data import Memory, draw_batch, load_memory, stream_batches, validation_pairs
-from isr_jax.datasets import sub_images
+from isr_jax.training.data import Memory, draw_batch, load_memory, stream_batches, validation_pairs
+from isr_jax.training.datasets import sub_images
 from tests.test_datasets import write_photos
 
 SCALE = 2

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from isr_jax.config import DataConfig, UserError
-from isr_jax.datasets import cut, sub_images
-from isr_jax.resize import imresize
+from isr_jax.physics.resize import imresize
+from isr_jax.training.datasets import cut, sub_images
 
 
 def write_photos(folder, sizes, seed=0):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import reference
 
-from isr_jax.degradation import DENSE_SIZE, make_observation_model, squared_norm
-from isr_jax.resize import imresize
+from isr_jax.physics.degradation import DENSE_SIZE, make_observation_model, squared_norm
+from isr_jax.physics.resize import imresize
 
 RIGHT = ["matlab_bicubic", "blur", "decimation"]
 RELEASED = ["released_bicubic", "released_bilinear", "released_kernel", "released_decimation"]

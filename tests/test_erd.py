@@ -6,7 +6,7 @@ import reference
 from flax import nnx
 
 from isr_jax.config import ConfigError, ERDConfig
-from isr_jax.erd import ERD, depth_to_space, for_other_scale, space_to_depth, stack_erds
+from isr_jax.solver.erd import ERD, depth_to_space, for_other_scale, space_to_depth, stack_erds
 
 
 def image(shape=(2, 8, 12, 3), seed=0):

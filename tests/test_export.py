@@ -11,7 +11,7 @@ import pytest
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig
 from isr_jax.export import export_stablehlo, main
-from isr_jax.model_io import save_model
+from isr_jax.models.model_file import save_model
 from tests.random_model import random_model
 
 LOAD = """

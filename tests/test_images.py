@@ -1,4 +1,4 @@
-"""isr_jax.images: real files of every kind, made by other software, and damaged ones."""
+"""isr_jax.pictures.images: real files of every kind, made by other software, and damaged ones."""
 
 import io
 import os
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from isr_jax.config import ConfigError, UserError
-from isr_jax.images import (
+from isr_jax.pictures.images import (
     Picture,
     encode_image,
     fill_transparent,

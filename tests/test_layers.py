@@ -5,7 +5,7 @@ import pytest
 import reference
 from flax import nnx
 
-from isr_jax.layers import INPUT_AXIS, OUTPUT_AXIS, Conv, PReLU, ResidualBlock, fold_weight_norm
+from isr_jax.solver.layers import INPUT_AXIS, OUTPUT_AXIS, Conv, PReLU, ResidualBlock, fold_weight_norm
 
 
 def features(channels=4, seed=0):

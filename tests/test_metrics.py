@@ -1,4 +1,4 @@
-"""isr_jax.metrics: against scikit-image and against the definitions."""
+"""isr_jax.pictures.metrics: against scikit-image and against the definitions."""
 
 import math
 
@@ -7,7 +7,7 @@ import pytest
 from jaxtyping import TypeCheckError
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from isr_jax.metrics import crop_border, psnr, rgb_to_luma, ssim
+from isr_jax.pictures.metrics import crop_border, psnr, rgb_to_luma, ssim
 
 
 @pytest.fixture

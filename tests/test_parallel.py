@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from isr_jax.config import ConfigError, ParallelConfig
-from isr_jax.parallel import start
+from isr_jax.training.parallel import start
 
 ROOT = Path(__file__).parents[1]
 

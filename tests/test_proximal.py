@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isr_jax.proximal import noise_radius, project_l2_ball
+from isr_jax.solver.proximal import noise_radius, project_l2_ball
 
 
 def residual(seed, scale=1.0):

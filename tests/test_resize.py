@@ -1,4 +1,4 @@
-"""isr_jax.resize: the pictures MATLAB made, and the mathematics behind them."""
+"""isr_jax.physics.resize: the pictures MATLAB made, and the mathematics behind them."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isr_jax.resize import crop_to_multiple, imresize, resize_matrix, resize_weights
+from isr_jax.physics.resize import crop_to_multiple, imresize, resize_matrix, resize_weights
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from isr_jax import evaluate
-from isr_jax.images import read_image
-from isr_jax.infer import load
-from isr_jax.metrics import crop_border, psnr, rgb_to_luma
-from isr_jax.model_io import SHIPPED, read_metadata
-from isr_jax.resize import crop_to_multiple, imresize
+from isr_jax.inference.upscaler import load
+from isr_jax.models.model_file import SHIPPED, read_metadata
+from isr_jax.physics.resize import crop_to_multiple, imresize
+from isr_jax.pictures.images import read_image
+from isr_jax.pictures.metrics import crop_border, psnr, rgb_to_luma
 
 ROOT = Path(__file__).resolve().parents[1]
 SET5 = ROOT.parent / "shared" / "data" / "Set5"

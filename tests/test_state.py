@@ -6,8 +6,8 @@ import pytest
 from flax import nnx
 
 from isr_jax.config import ERDConfig, ModelConfig, OptimizerConfig, ScheduleConfig
-from isr_jax.model import ISRResCNet
-from isr_jax.state import average_params, get_params, make_bind, make_optimizer, make_schedule
+from isr_jax.solver.unrolled import ISRResCNet
+from isr_jax.training.state import average_params, get_params, make_bind, make_optimizer, make_schedule
 
 
 def test_bound_parameters_are_used_and_come_back():

@@ -19,10 +19,10 @@ from isr_jax.config import (
     SynthesisConfig,
     TrainConfig,
 )
-from isr_jax.model import ISRResCNet
-from isr_jax.parallel import Parallel
-from isr_jax.state import get_params, init_state, make_bind, make_optimizer
-from isr_jax.step import make_step, pixel_loss
+from isr_jax.solver.unrolled import ISRResCNet
+from isr_jax.training.parallel import Parallel
+from isr_jax.training.state import get_params, init_state, make_bind, make_optimizer
+from isr_jax.training.step import make_step, pixel_loss
 
 CONFIG = TrainConfig(
     model=ModelConfig(

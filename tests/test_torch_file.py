@@ -8,9 +8,9 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 
-from isr_jax import torch_file
 from isr_jax.config import UserError
-from isr_jax.torch_file import parse_torch_file, read_torch_file
+from isr_jax.models import torch_file
+from isr_jax.models.torch_file import parse_torch_file, read_torch_file
 from tests.torch_writer import Pickle, Raw, call, legacy_file, torch_bytes, zip_file
 
 rng = np.random.default_rng(0)

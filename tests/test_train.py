@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from isr_jax import plot, replay
 from isr_jax.__main__ import exit_code
-from isr_jax.model_io import load_model, read_metadata
+from isr_jax.models.model_file import load_model, read_metadata
 from isr_jax.train import main
 from tests.test_datasets import write_photos
 
@@ -298,7 +298,7 @@ def read(path, name):
 
 
 def test_pictures_of_another_kind_are_read(tmp_path):
-    from isr_jax.datasets import read_pixels
+    from isr_jax.training.datasets import read_pixels
 
     pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     for suffix in ("png", "webp", "tif", "bmp"):

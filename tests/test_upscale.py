@@ -13,11 +13,11 @@ from PIL import ExifTags, Image
 from isr_jax import upscale
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ERDConfig, ModelConfig
-from isr_jax.images import Picture, read_image, write_image
-from isr_jax.infer import Upscaler, load
-from isr_jax.model import ISRResCNet
-from isr_jax.model_io import save_model
-from isr_jax.resize import imresize
+from isr_jax.inference.upscaler import Upscaler, load
+from isr_jax.models.model_file import save_model
+from isr_jax.physics.resize import imresize
+from isr_jax.pictures.images import Picture, read_image, write_image
+from isr_jax.solver.unrolled import ISRResCNet
 
 ERD = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
 

@@ -13,12 +13,12 @@ import numpy as np
 from flax import nnx
 
 from isr_jax.config import TrainConfig, UserError, config_from_dict, config_to_dict
-from isr_jax.degradation import make_observation_model
 from isr_jax.files import replace_file
-from isr_jax.layers import fold_weight_norm
-from isr_jax.model import ISRResCNet
-from isr_jax.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
-from isr_jax.step import degrade, pixel_loss
+from isr_jax.physics.degradation import make_observation_model
+from isr_jax.solver.layers import fold_weight_norm
+from isr_jax.solver.unrolled import ISRResCNet
+from isr_jax.training.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
+from isr_jax.training.step import degrade, pixel_loss
 
 
 def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray]) -> str:
@@ -27,7 +27,7 @@ def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray
     Args:
       config: Of the run.
       state: The state before the step.
-      batch: "lr" and "hr" of the step, uint8, before `isr_jax.step.degrade`; its first rows at least.
+      batch: "lr" and "hr" of the step, uint8, before `isr_jax.training.step.degrade`; its first rows at least.
     Returns: One line that names the stage, the term and the groups of parameters.
     """
     params = state.params
@@ -54,7 +54,7 @@ def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray
 
 
 def _first_term(model: ISRResCNet, lr: jax.Array) -> str:
-    """Runs the solver stage by stage and term by term; the equations at the top of `isr_jax.model`."""
+    """Runs the solver stage by stage and term by term; the equations at the top of `isr_jax.solver.unrolled`."""
     config = model.config
     observation, state = model.prepare(lr)
     if not _finite(state.x, observation.noise_std):

@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, TiffImagePlugin
 
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
-from isr_jax.resize import imresize
+from isr_jax.physics.resize import imresize
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is read unless told otherwise: a small file can hold a picture that fills the memory."""

@@ -21,12 +21,12 @@ import safetensors
 import safetensors.numpy
 
 from isr_jax.config import ConfigError, DataTerm, ERDConfig, ModelConfig, UserError
-from isr_jax.degradation import make_observation_model
 from isr_jax.files import replace_file
-from isr_jax.model import ISRResCNet
-from isr_jax.model_io import parameters_to_dict
-from isr_jax.proximal import noise_radius, project_l2_ball
-from isr_jax.torch_file import MAX_FILE_BYTES, parse_torch_file
+from isr_jax.models.model_file import parameters_to_dict
+from isr_jax.models.torch_file import MAX_FILE_BYTES, parse_torch_file
+from isr_jax.physics.degradation import make_observation_model
+from isr_jax.solver.proximal import noise_radius, project_l2_ball
+from isr_jax.solver.unrolled import ISRResCNet
 
 Layout = Literal["ISRResCNet", "SRResCGAN"]
 Mode = Literal["bicubic", "bilinear", "kernel", "normal"]

@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from isr_jax.config import DataTerm
-from isr_jax.resize import resize_matrix
+from isr_jax.physics.resize import resize_matrix
 
 DENSE_SIZE = 64
 """LR pictures up to this side are made by whole matrices: half the time of the band alone, which wins from 128 on."""

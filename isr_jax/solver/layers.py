@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from isr_jax.convolution import conv2d
+from isr_jax.solver.convolution import conv2d
 
 Border = Literal["reflect", "zero"]
 OUTPUT_AXIS = 3

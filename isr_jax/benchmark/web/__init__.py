@@ -35,4 +35,4 @@ def html_table(lines: list[list[str]], classes: list[str]) -> str:
 
 
 def _read(name: str) -> str:
-    return (resources.files(__package__ or "isr_jax.web") / name).read_text(encoding="utf-8")
+    return (resources.files(__package__ or "isr_jax.benchmark.web") / name).read_text(encoding="utf-8")

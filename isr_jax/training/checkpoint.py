@@ -11,7 +11,7 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from isr_jax.config import CheckpointConfig, TrainConfig, UserError, config_to_dict
-from isr_jax.state import TrainState
+from isr_jax.training.state import TrainState
 
 _FREE_FIELDS = ("parallel", "checkpoint", "eval", "max_minutes")
 """Fields that do not change what is computed: a run may be resumed with others."""

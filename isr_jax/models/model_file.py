@@ -17,7 +17,7 @@ from flax import nnx
 
 from isr_jax.config import ConfigError, ModelConfig, UserError, config_from_dict, config_to_dict
 from isr_jax.files import replace_file
-from isr_jax.model import ISRResCNet
+from isr_jax.solver.unrolled import ISRResCNet
 
 MODEL_FILE = "model.safetensors"
 SHIPPED = Path(__file__).parent / "weights"

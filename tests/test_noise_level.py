@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import reference
 
-from isr_jax.noise import DB7_HIGH_PASS, estimate_noise_std
+from isr_jax.physics.noise_level import DB7_HIGH_PASS, estimate_noise_std
 
 
 def test_estimates_the_level_of_white_noise_on_a_smooth_picture():

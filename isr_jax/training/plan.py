@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from isr_jax.config import TrainConfig
-from isr_jax.model import ISRResCNet
-from isr_jax.parallel import Parallel
-from isr_jax.state import get_params, init_state, make_optimizer
-from isr_jax.step import make_step
+from isr_jax.solver.unrolled import ISRResCNet
+from isr_jax.training.parallel import Parallel
+from isr_jax.training.state import get_params, init_state, make_optimizer
+from isr_jax.training.step import make_step
 
 
 def print_plan(config: TrainConfig) -> None:

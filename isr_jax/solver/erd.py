@@ -7,7 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from isr_jax.config import ERDConfig
-from isr_jax.layers import INPUT_AXIS, Conv, PReLU, ResidualBlock, activate_convolve
+from isr_jax.solver.layers import INPUT_AXIS, Conv, PReLU, ResidualBlock, activate_convolve
 
 
 class ERD(nnx.Module):

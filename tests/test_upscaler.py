@@ -1,4 +1,4 @@
-"""isr_jax.infer: every way of running a model gives what the model itself gives."""
+"""isr_jax.inference.upscaler: every way of running a model gives what the model itself gives."""
 
 import subprocess
 import sys
@@ -10,11 +10,11 @@ from flax import nnx
 
 import isr_jax
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig
-from isr_jax.images import Picture
-from isr_jax.infer import TILE, Upscaler, _windows, macs_per_pixel, round_to
-from isr_jax.model import ISRResCNet
-from isr_jax.model_io import save_model
-from isr_jax.resize import imresize
+from isr_jax.inference.upscaler import TILE, Upscaler, _windows, macs_per_pixel, round_to
+from isr_jax.models.model_file import save_model
+from isr_jax.physics.resize import imresize
+from isr_jax.pictures.images import Picture
+from isr_jax.solver.unrolled import ISRResCNet
 
 TINY = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
 
@@ -88,7 +88,7 @@ def test_windows_give_the_whole_picture(monkeypatch, resolution):
     model = make_model(projection=False, erd=erd, data_term="matlab_bicubic", final_data_step=True)
     lr = pictures(1, 190, 97, 3)
     expected = whole(model, lr)
-    monkeypatch.setattr("isr_jax.infer.TILE", 16)  # grows to what the model sees, and 64 pixels
+    monkeypatch.setattr("isr_jax.inference.upscaler.TILE", 16)  # grows to what the model sees, and 64 pixels
     upscaler = Upscaler(model)
     hr = upscaler.upscale_batch(lr)
     window = 2 * upscaler._halo() + 64  # pyright: ignore
@@ -211,8 +211,8 @@ import jax, numpy as np
 jax.config.update("jax_num_cpu_devices", 4)
 from flax import nnx
 from isr_jax.config import ERDConfig, ModelConfig
-from isr_jax.infer import Upscaler
-from isr_jax.model import ISRResCNet
+from isr_jax.inference.upscaler import Upscaler
+from isr_jax.solver.unrolled import ISRResCNet
 erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
 model = ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="none", erd=erd), rngs=nnx.Rngs(0))
 upscaler, lr = Upscaler(model), np.random.default_rng(0).uniform(0, 255, (6, 5, 7, 3)).astype(np.float32)

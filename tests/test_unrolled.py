@@ -10,9 +10,9 @@ from test_degradation import gaussian
 from test_erd import LR, named, randomised
 
 from isr_jax.config import ConfigError, ERDConfig, LossConfig, ModelConfig, TrainConfig
-from isr_jax.degradation import make_observation_model
-from isr_jax.model import ISRResCNet
-from isr_jax.noise import DB7_HIGH_PASS
+from isr_jax.physics.degradation import make_observation_model
+from isr_jax.physics.noise_level import DB7_HIGH_PASS
+from isr_jax.solver.unrolled import ISRResCNet
 
 SMALL = ERDConfig(features=6, num_blocks=2, feedback_steps=2)
 

@@ -11,11 +11,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from isr_jax.config import LossConfig, TrainConfig
-from isr_jax.data import Batch, draw_batch
-from isr_jax.model import ISRResCNet, SolverState
-from isr_jax.parallel import AXIS
-from isr_jax.state import Params, TrainState, average_params, make_bind, make_optimizer, make_schedule
-from isr_jax.synthesis import synthesize
+from isr_jax.physics.synthesis import synthesize
+from isr_jax.solver.unrolled import ISRResCNet, SolverState
+from isr_jax.training.data import Batch, draw_batch
+from isr_jax.training.parallel import AXIS
+from isr_jax.training.state import Params, TrainState, average_params, make_bind, make_optimizer, make_schedule
 
 Metrics = dict[str, Array]
 

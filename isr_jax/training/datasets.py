@@ -21,8 +21,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from isr_jax.config import DataConfig, UserError
-from isr_jax.images import list_images, read_image
-from isr_jax.resize import imresize
+from isr_jax.physics.resize import imresize
+from isr_jax.pictures.images import list_images, read_image
 
 
 class SubImages(NamedTuple):

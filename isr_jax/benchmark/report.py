@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from isr_jax.benchmark.web import html_table, render
 from isr_jax.files import replace_file
-from isr_jax.images import Picture, encode_image
-from isr_jax.web import html_table, render
+from isr_jax.pictures.images import Picture, encode_image
 
 PAPER = {
     ("Set5", 2): ((37.67, 0.9596), (37.79, 0.9600)),

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from test_model import build, pictures, run
+from test_unrolled import build, pictures, run
 
 from isr_jax.config import ConfigError, UserError
-from isr_jax.model_io import find_model, load_model, parameters_to_dict, read_metadata, save_model
+from isr_jax.models.model_file import find_model, load_model, parameters_to_dict, read_metadata, save_model
 
 
 def test_there_and_back_is_the_same_model(tmp_path):

@@ -8,10 +8,10 @@ one step towards it:
     x_{k+1} = clip(u_k - P_{eps_k}(D(u_k)), 0, 255)       proximal step, in residual form
     eps_k   = e^{alpha_k} sigma sqrt(N - 1)               radius of the noise, N = height x width x channels
 
-D is the ERD network (`isr_jax.erd`), which estimates the noise in u_k; P projects its estimate on the l2 ball that
-the noise lies in (`isr_jax.proximal`); sigma is the noise level of y (`isr_jax.noise`); H is the observation model
-(`isr_jax.degradation`). alpha_k, w_k and D are learned. The K stages are one `jax.lax.scan`; one more gradient step on
-the data term may follow the last.
+D is the ERD network (`erd`), which estimates the noise in u_k; P projects its estimate on the l2 ball that the noise
+lies in (`proximal`); sigma is the noise level of y (`isr_jax.physics.noise_level`); H is the observation model
+(`isr_jax.physics.degradation`). alpha_k, w_k and D are learned. The K stages are one `jax.lax.scan`; one more gradient
+step on the data term may follow the last.
 
 References: Umer, Foresti, Micheloni: Deep Iterative Residual Convolutional Network for Single Image Super-Resolution,
 ICPR 2020 (arXiv 2009.04809).
@@ -28,11 +28,11 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from isr_jax.config import ModelConfig
-from isr_jax.degradation import ObservationModel, make_observation_model
-from isr_jax.erd import ERD, stack_erds
-from isr_jax.layers import fold_weight_norm
-from isr_jax.noise import estimate_noise_std
-from isr_jax.proximal import noise_radius, project_l2_ball
+from isr_jax.physics.degradation import ObservationModel, make_observation_model
+from isr_jax.physics.noise_level import estimate_noise_std
+from isr_jax.solver.erd import ERD, stack_erds
+from isr_jax.solver.layers import fold_weight_norm
+from isr_jax.solver.proximal import noise_radius, project_l2_ball
 
 
 class Observation(NamedTuple):

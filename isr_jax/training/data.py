@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from isr_jax.config import DataConfig, UserError
-from isr_jax.metrics import SSIM_WINDOW
+from isr_jax.pictures.metrics import SSIM_WINDOW
 
 if typing.TYPE_CHECKING:
-    from isr_jax.datasets import SubImages
+    from isr_jax.training.datasets import SubImages
 
 
 Batch = dict[str, Any]
@@ -214,7 +214,7 @@ def validation_pairs(folder: str, scale: int, channels: int) -> list[Pair]:
     Raises:
       UserError: If the folder or a picture cannot be read, LR and HR do not match, or a picture is too small for SSIM.
     """
-    from isr_jax.datasets import folder_pictures
+    from isr_jax.training.datasets import folder_pictures
 
     pictures, _ = folder_pictures(Path(folder), scale)
     pairs = [Pair(p.name, *p.load(scale, channels)) for p in pictures]

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from isr_jax.config import ConfigError, ModelConfig, UserError
-from isr_jax.images import Picture, fill_transparent, scaled_picture
-from isr_jax.model import ISRResCNet
-from isr_jax.model_io import load_model
-from isr_jax.resize import imresize
+from isr_jax.models.model_file import load_model
+from isr_jax.physics.resize import imresize
+from isr_jax.pictures.images import Picture, fill_transparent, scaled_picture
+from isr_jax.solver.unrolled import ISRResCNet
 
 MAX_BATCH_PIXELS = 2**19
 """HR pixels that one batch may have: activations of the largest models take 1 kB and more for each."""

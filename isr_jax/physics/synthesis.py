@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from isr_jax.config import SynthesisConfig
-from isr_jax.resize import resize_matrix
+from isr_jax.physics.resize import resize_matrix
 
 
 def synthesize(

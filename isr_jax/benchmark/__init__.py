@@ -1,0 +1,1 @@
+"""Models on folders of pictures: rows, tables, plots and pages."""

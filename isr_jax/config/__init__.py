@@ -1,0 +1,43 @@
+"""Configurations: frozen dataclasses that check themselves; neither jax nor tensorflow is imported.
+
+A wrong command line and ``--help`` answer at once. Every error is a `ConfigError` of one line that names the field and
+the remedy.
+"""
+
+from isr_jax.config.training import (
+    CheckpointConfig,
+    ConfigError,
+    DataConfig,
+    DataTerm,
+    ERDConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ParallelConfig,
+    ScheduleConfig,
+    SynthesisConfig,
+    TrainConfig,
+    UserError,
+    config_from_dict,
+    config_to_dict,
+)
+
+__all__ = [
+    "CheckpointConfig",
+    "ConfigError",
+    "DataConfig",
+    "DataTerm",
+    "ERDConfig",
+    "EvalConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "ParallelConfig",
+    "ScheduleConfig",
+    "SynthesisConfig",
+    "TrainConfig",
+    "UserError",
+    "config_from_dict",
+    "config_to_dict",
+]

@@ -1,0 +1,1 @@
+"""Trained models on pictures of any kind and size."""

@@ -1,0 +1,1 @@
+"""Models as files, ours and PyTorch's."""

@@ -1,0 +1,1 @@
+"""How the LR picture came from the HR picture: y = H x + n."""

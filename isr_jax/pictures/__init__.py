@@ -1,0 +1,1 @@
+"""Photographs as arrays, and how good they are."""

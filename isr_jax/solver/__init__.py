@@ -1,0 +1,1 @@
+"""The unrolled solver and its prior; open unrolled.py first."""
