@@ -77,11 +77,11 @@ def make_case(name: str, small: bool) -> tuple[ISRResCNet, np.ndarray, np.ndarra
             extrapolation=False,
             projection=False,
             clip=False,
-            erd=network,
+            prior=network,
         )
     else:
         stages = 2 if small else {"a": 10, "b": 10, "c": 4}[name]
-        config = ModelConfig(num_stages=stages, erd=ERDConfig(feedback_steps=1 if small else 4))
+        config = ModelConfig(num_stages=stages, prior=ERDConfig(feedback_steps=1 if small else 4))
     batch, size = {"a": (1, 64), "b": (1, 128), "c": (4, 24), "d": (16, 32)}[name]
     if small:
         batch, size = min(batch, 2), 16

@@ -29,13 +29,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def erd(blocks: int, features: int = 32) -> tuple[str, ...]:
     """Options for the depth and the width of the ERD."""
-    return "--model.erd.num-blocks", str(blocks), "--model.erd.features", str(features)
+    return "--model.prior.num-blocks", str(blocks), "--model.prior.features", str(features)
 
 
 def stages(count: int, blocks: int, *, shared: bool = False, carry: bool = True) -> tuple[str, ...]:
     """Options for several stages."""
     options = ("--model.num-stages", str(count), *erd(blocks), "--loss.stages", "all")
-    return (*options, *(() if shared else ("--model.per-stage",)), *(("--model.erd.carry-features",) if carry else ()))
+    return (
+        *options,
+        *(() if shared else ("--model.per-stage",)),
+        *(("--model.prior.carry-features",) if carry else ()),
+    )
 
 
 BASE = (

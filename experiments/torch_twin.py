@@ -71,7 +71,7 @@ class Twin(nn.Module):
         config = self.config
         x = previous = self.start(lr)
         noise_std = self.noise_std(lr).detach() if config["projection"] else None
-        features = lr.new_zeros(lr.shape[0], config["erd"]["features"], *lr.shape[2:])
+        features = lr.new_zeros(lr.shape[0], config["prior"]["features"], *lr.shape[2:])
         kernels = self.kernels(0)
         iterates = []
         for stage in range(config["num_stages"]):
@@ -96,7 +96,7 @@ class Twin(nn.Module):
 
     def erd(self, image: Tensor, residual: Tensor, carried: Tensor, kernels: dict, stage: int):
         """The noise estimate, and the last features."""
-        erd, scale = self.config["erd"], self.config["scale"]
+        erd, scale = self.config["prior"], self.config["scale"]
         at_lr = erd["resolution"] == "lr"
 
         def convolve(x: Tensor, layer: str, border: str = erd["border"]) -> Tensor:

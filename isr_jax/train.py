@@ -39,7 +39,7 @@ from isr_jax.training.data import Pair, draw_batch, load_memory, steps_per_epoch
 from isr_jax.training.forensics import write_bundle
 from isr_jax.training.parallel import any_process, start
 from isr_jax.training.plan import print_plan
-from isr_jax.training.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
+from isr_jax.training.state import Params, TrainState, get_params, init_state, make_bind
 from isr_jax.training.step import make_step
 from isr_jax.training.writers import Writers
 
@@ -161,7 +161,7 @@ def _train(config: TrainConfig, workdir: Path, stop: "_StopSignals") -> None:
     # ---- model and state ----
     model = ISRResCNet(config.model, rngs=nnx.Rngs(config.seed))
     params = get_params(model)
-    optimizer = make_optimizer(config.optimizer)
+    optimizer = config.optimizer.build()
     state = parallel.replicate(init_state(params, optimizer))
     in_memory = config.data.placement == "memory"
     step_fn = parallel.map_step(
@@ -342,7 +342,7 @@ def _warm_start(params: Params, config: TrainConfig) -> Params:
     if old.scale != new.scale and old.erd.resolution == new.erd.resolution == "lr" and not old.erd.weight_norm:
         erd = {name.removeprefix("erd."): value for name, value in given.items()}
         adapted = for_other_scale(erd, old.scale, new.scale, channels=old.channels)
-        given |= {f"erd.{name}": value for name, value in adapted.items()}
+        given |= {f"prior.{name}": value for name, value in adapted.items()}
     fitting = {k: v for k, v in given.items() if k in params and params[k].shape == v.shape}
     if not fitting:
         raise UserError(f"{source}: none of its parameters fits this model")

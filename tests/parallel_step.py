@@ -15,12 +15,12 @@ from isr_jax.config import DataConfig, ERDConfig, ModelConfig, ParallelConfig, T
 from isr_jax.solver.unrolled import ISRResCNet  # noqa: E402
 from isr_jax.training.data import Memory  # noqa: E402
 from isr_jax.training.parallel import start  # noqa: E402
-from isr_jax.training.state import get_params, init_state, make_optimizer  # noqa: E402
+from isr_jax.training.state import get_params, init_state  # noqa: E402
 from isr_jax.training.step import make_step  # noqa: E402
 
 erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, resolution="lr", weight_norm=False)
 config = TrainConfig(
-    model=ModelConfig(scale=2, num_stages=1, data_term="matlab_bicubic", erd=erd),
+    model=ModelConfig(scale=2, num_stages=1, data_term="matlab_bicubic", prior=erd),
     data=DataConfig(batch_size=8, patch_size=6, placement=placement),
     parallel=ParallelConfig(
         mapping=mapping,
@@ -34,7 +34,7 @@ parallel = start(config.parallel)
 assert parallel.size == int(devices) * int(processes)
 model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
 step = parallel.map_step(make_step(model, config, total_steps=3, shards=parallel.size), sharded=placement == "stream")
-state = parallel.replicate(init_state(get_params(model), make_optimizer(config.optimizer)))
+state = parallel.replicate(init_state(get_params(model), config.optimizer.build()))
 rng = np.random.default_rng(0)
 hr = rng.integers(0, 256, (12, 20, 20, 3)).astype(np.uint8)
 lr = np.ascontiguousarray(hr[:, ::2, ::2])

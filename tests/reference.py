@@ -128,18 +128,18 @@ def erd(p, x, *, feedback_steps, feedback_input="hidden", num_blocks):
 
     def blocks(h):
         for i in range(num_blocks):
-            name = f"erd.blocks.{i}"
+            name = f"prior.blocks.{i}"
             y = layer(prelu(h, p[name + ".prelu1.slope"]), name + ".conv1", "reflect")
             y = layer(prelu(y, p[name + ".prelu2.slope"]), name + ".conv2", "reflect")
             h = y if i == 0 else h + y
         return h
 
-    encoded = layer(x, "erd.encoder", "reflect")
+    encoded = layer(x, "prior.encoder", "reflect")
     h = blocks(encoded) if feedback_steps == 0 else encoded
     for _ in range(feedback_steps):
         both = np.concatenate([h, h if feedback_input == "hidden" else encoded], axis=-1)
-        h = blocks(layer(prelu(both, p["erd.compress_prelu.slope"]), "erd.compress", "zero"))
-    return layer(h, "erd.decoder", "zero", axis=2)
+        h = blocks(layer(prelu(both, p["prior.compress_prelu.slope"]), "prior.compress", "zero"))
+    return layer(h, "prior.decoder", "zero", axis=2)
 
 
 def solve(p, y, *, mode, s, num_stages, sigma, kernel=None, **network):

@@ -36,6 +36,6 @@ def test_the_denoiser_is_the_erd_of_the_paper_network():
     def erd_shapes(name):
         [path] = [path for path in CONFIGS if path.stem == name]
         config = runpy.run_path(str(path))["CONFIG"].model
-        return jax.tree.map(jnp.shape, nnx.state(nnx.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0)).erd)))
+        return jax.tree.map(jnp.shape, nnx.state(nnx.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0)).prior)))
 
     assert erd_shapes("denoise") == erd_shapes("paper_x4")

@@ -100,10 +100,10 @@ def test_usage_errors(tmp_path, capsys):
 
 def test_a_model_that_pytorch_cannot_hold(tmp_path, capsys):
     erd = ERDConfig(features=2, num_blocks=1, feedback_steps=0, resolution="lr")
-    config = ModelConfig(num_stages=1, data_term="matlab_bicubic", erd=erd)
+    config = ModelConfig(num_stages=1, data_term="matlab_bicubic", prior=erd)
     save_model(tmp_path / "lite.safetensors", random_model(config))
     assert convert(tmp_path / "lite.safetensors", tmp_path / "out.safetensors") == 1
-    assert "erd.resolution is 'lr'" in capsys.readouterr().err
+    assert "prior.resolution is 'lr'" in capsys.readouterr().err
     assert not (tmp_path / "out.safetensors").exists()
 
 

@@ -131,7 +131,7 @@ def test_both_spellings_of_weight_normalisation_are_one(tmp_path):
 def test_plain_weights(tmp_path):
     weights = import_weights(write(tmp_path / "x.pth", isrrescnet(spelling="plain")))
     assert not weights.config.erd.weight_norm
-    assert "erd.encoder.gain" not in weights.parameters
+    assert "prior.encoder.gain" not in weights.parameters
     model = model_from_parameters(weights.config, weights.parameters)
     assert np.isfinite(jax.jit(lambda model, lr: model(lr))(model, jnp.full((1, 9, 9, 3), 100.0))).all()
 
@@ -193,7 +193,7 @@ def test_half_precision_is_widened(tmp_path):
     halved |= {key: halved[key.replace("fbblock.RBs", "resblocks")] for key in halved if "RBs" in key}
     parameters = import_weights(write(tmp_path / "x.pth", halved)).parameters
     np.testing.assert_array_equal(parameters["log_radius"], state["alpha"].astype("f2").astype("f4"))
-    assert parameters["erd.encoder.kernel"].dtype == np.float32
+    assert parameters["prior.encoder.kernel"].dtype == np.float32
 
 
 def test_provenance(tmp_path):
@@ -205,9 +205,9 @@ def test_provenance(tmp_path):
 
 
 def test_the_table_is_the_file():
-    config = ModelConfig(num_stages=3, erd=ERDConfig(features=4, num_blocks=2))
+    config = ModelConfig(num_stages=3, prior=ERDConfig(features=4, num_blocks=2))
     gan_erd = ERDConfig(features=4, num_blocks=2, feedback_steps=0)
-    gan_config = ModelConfig(num_stages=1, data_term="none", extrapolation=False, erd=gan_erd)
+    gan_config = ModelConfig(num_stages=1, data_term="none", extrapolation=False, prior=gan_erd)
     for table, state in (
         (key_table(config, "ISRResCNet"), isrrescnet()),
         (key_table(gan_config, "SRResCGAN"), srrescgan()),
@@ -297,7 +297,7 @@ def test_there_and_back_is_bit_exact(names, make, tmp_path):
 
 def test_a_trained_model_goes_out_and_comes_back(tmp_path):
     erd = ERDConfig(features=4, num_blocks=1, feedback_steps=2)
-    model = random_model(ModelConfig(num_stages=2, scale=2, data_term="released_bilinear", erd=erd))
+    model = random_model(ModelConfig(num_stages=2, scale=2, data_term="released_bilinear", prior=erd))
     export_weights(tmp_path / "out.safetensors", model, names="parametrizations")
     back = imported_model(tmp_path / "out.safetensors")
     assert back.config == model.config
@@ -309,10 +309,15 @@ def test_a_trained_model_goes_out_and_comes_back(tmp_path):
 
 def test_a_model_that_pytorch_cannot_hold_is_refused(tmp_path):
     erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, first_shortcut=True, border="zero")
-    config = ModelConfig(num_stages=2, per_stage=True, learned_step=True, erd=erd)
+    config = ModelConfig(num_stages=2, per_stage=True, learned_step=True, prior=erd)
     with pytest.raises(UserError) as error:
         export_weights(tmp_path / "out.safetensors", random_model(config))
-    for field in ("per_stage is True", "learned_step is True", "erd.first_shortcut is True", "erd.border is 'zero'"):
+    for field in (
+        "per_stage is True",
+        "learned_step is True",
+        "prior.first_shortcut is True",
+        "prior.border is 'zero'",
+    ):
         assert field in str(error.value)
     assert not list(tmp_path.iterdir())
 

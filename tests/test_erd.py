@@ -5,8 +5,9 @@ import pytest
 import reference
 from flax import nnx
 
-from isr_jax.config import ConfigError, ERDConfig
-from isr_jax.solver.erd import ERD, depth_to_space, for_other_scale, space_to_depth, stack_erds
+from isr_jax.config import ConfigError, ERDConfig, ModelConfig
+from isr_jax.solver.erd import ERD, depth_to_space, for_other_scale, space_to_depth
+from isr_jax.solver.unrolled import ISRResCNet
 
 
 def image(shape=(2, 8, 12, 3), seed=0):
@@ -19,7 +20,7 @@ def randomised(module, seed=0):
     return jax.tree.map(lambda p: jnp.asarray(np.asarray(p) + rng.normal(0, 0.05, p.shape), jnp.float32), module)
 
 
-def named(module, prefix="erd."):
+def named(module, prefix="prior."):
     flat = nnx.to_flat_state(nnx.state(module, nnx.Param))
     return {prefix + ".".join(map(str, path)): np.asarray(param[...], np.float64) for path, param in flat}
 
@@ -112,8 +113,8 @@ def test_for_another_scale_it_sees_and_writes_the_same_pictures_by_area(scale, n
 
 
 def test_a_stack_holds_independent_networks():
-    config = ERDConfig(features=4, num_blocks=1, feedback_steps=1)
-    kernels = stack_erds(config, 3, channels=3, scale=4, rngs=nnx.Rngs(0)).encoder.kernel[...]
+    config = ModelConfig(num_stages=3, per_stage=True, prior=ERDConfig(features=4, num_blocks=1, feedback_steps=1))
+    kernels = ISRResCNet(config, rngs=nnx.Rngs(0)).prior.encoder.kernel[...]
     assert kernels.shape == (3, 5, 5, 3, 4)
     assert float(jnp.max(jnp.abs(kernels[0] - kernels[1]))) > 0.01
 

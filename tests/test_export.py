@@ -35,8 +35,8 @@ def pictures(*shape: int) -> np.ndarray:
 
 def test_runs_in_a_process_without_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    released = ModelConfig(num_stages=2, scale=2, erd=SMALL)
-    lite = ModelConfig(num_stages=2, scale=3, channels=1, per_stage=True, data_term="matlab_bicubic", erd=LITE)
+    released = ModelConfig(num_stages=2, scale=2, prior=SMALL)
+    lite = ModelConfig(num_stages=2, scale=3, channels=1, per_stage=True, data_term="matlab_bicubic", prior=LITE)
     expected = {}
     for name, config in {"released": released, "lite": lite}.items():
         model = random_model(config)
@@ -55,7 +55,7 @@ def test_runs_in_a_process_without_the_package(tmp_path, monkeypatch):
 
 
 def test_fixed_size(tmp_path):
-    model = random_model(ModelConfig(num_stages=1, erd=SMALL))
+    model = random_model(ModelConfig(num_stages=1, prior=SMALL))
     exported = jax.export.deserialize(bytearray(export_stablehlo(model, size=(9, 12))))
     lr = jnp.asarray(pictures(2, 9, 12, 3))
     np.testing.assert_allclose(exported.call(lr), UPSCALE(model, lr), atol=1e-3)
@@ -64,7 +64,7 @@ def test_fixed_size(tmp_path):
 
 
 def test_the_kernel_is_a_second_input():
-    model = random_model(ModelConfig(num_stages=1, data_term="blur", erd=SMALL))
+    model = random_model(ModelConfig(num_stages=1, data_term="blur", prior=SMALL))
     exported = jax.export.deserialize(bytearray(export_stablehlo(model, size=(9, 12), kernel_size=5)))
     lr, kernel = jnp.asarray(pictures(1, 9, 12, 3)), jnp.asarray(pictures(5, 5) / 255 / 12.5)
     np.testing.assert_allclose(exported.call(lr, kernel), UPSCALE(model, lr, kernel), atol=1e-3)
@@ -73,17 +73,17 @@ def test_the_kernel_is_a_second_input():
 def test_the_file_of_a_run_is_called_as_its_folder(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
-    save_model("model.safetensors", random_model(ModelConfig(num_stages=1, erd=SMALL)))
+    save_model("model.safetensors", random_model(ModelConfig(num_stages=1, prior=SMALL)))
     assert exit_code(main, [".", "--size", "8", "8"]) == 0
     assert (tmp_path / "run" / "run.stablehlo").is_file()
 
 
 def test_usage_errors():
-    model = random_model(ModelConfig(num_stages=1, erd=SMALL))
+    model = random_model(ModelConfig(num_stages=1, prior=SMALL))
     with pytest.raises(ConfigError, match="at least 8 pixels"):
         export_stablehlo(model, size=(7, 12))
     with pytest.raises(ConfigError, match="takes no --kernel-size"):
         export_stablehlo(model, kernel_size=5)
-    model = random_model(ModelConfig(num_stages=1, data_term="blur", erd=SMALL))
+    model = random_model(ModelConfig(num_stages=1, data_term="blur", prior=SMALL))
     with pytest.raises(ConfigError, match="needs --kernel-size"):
         export_stablehlo(model)

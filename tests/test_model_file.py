@@ -37,7 +37,7 @@ def test_half_precision_files_become_float32(tmp_path):
     model = build()
     halves = {name: value.astype(np.float16) for name, value in parameters_to_dict(model).items()}
     save_model(tmp_path / "half.safetensors", model, dtype=np.float16)
-    assert safetensors.numpy.load_file(tmp_path / "half.safetensors")["erd.encoder.kernel"].dtype == np.float16
+    assert safetensors.numpy.load_file(tmp_path / "half.safetensors")["prior.encoder.kernel"].dtype == np.float16
     loaded = load_model(tmp_path / "half.safetensors")
     assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {np.dtype("float32")}
     for name, value in parameters_to_dict(loaded).items():
@@ -64,7 +64,7 @@ def test_what_is_no_model_is_named_with_its_remedy(tmp_path):
 def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path):
     model = build()
     wrong = parameters_to_dict(model) | {"extra": np.ones(1, np.float32), "log_radius": np.ones(4, np.float32)}
-    del wrong["erd.encoder.bias"]
+    del wrong["prior.encoder.bias"]
     save_model(tmp_path / "m", model)
     metadata = {"format": "isr_jax", "config": json.dumps(read_metadata(tmp_path / "m")["config"])}
     safetensors.numpy.save_file(wrong, tmp_path / "wrong", metadata)
@@ -79,5 +79,5 @@ def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path):
 def test_every_parameter_has_a_name_of_its_own():
     model = build()
     names = set(parameters_to_dict(model))
-    assert {"log_radius", "log_momentum", "erd.encoder.gain", "erd.blocks.1.conv2.kernel"} <= names
+    assert {"log_radius", "log_momentum", "prior.encoder.gain", "prior.blocks.1.conv2.kernel"} <= names
     assert len(names) == len(jax.tree.leaves(model))

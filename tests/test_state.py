@@ -7,14 +7,14 @@ from flax import nnx
 
 from isr_jax.config import ERDConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 from isr_jax.solver.unrolled import ISRResCNet
-from isr_jax.training.state import average_params, get_params, make_bind, make_optimizer, make_schedule
+from isr_jax.training.state import average_params, get_params, make_bind
 
 
 def test_bound_parameters_are_used_and_come_back():
     erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, resolution="lr")
-    model = ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="matlab_bicubic", erd=erd), rngs=nnx.Rngs(0))
+    model = ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="matlab_bicubic", prior=erd), rngs=nnx.Rngs(0))
     params = get_params(model)
-    assert "erd.blocks.0.conv1.kernel" in params
+    assert "prior.blocks.0.conv1.kernel" in params
     bind = make_bind(model)
     jax.tree.map(np.testing.assert_array_equal, get_params(bind(params)), params)
     lr = jnp.full((1, 6, 6, 3), 90.0).at[0, 2, 3].set(10.0)
@@ -25,17 +25,17 @@ def test_bound_parameters_are_used_and_come_back():
 
 
 def test_schedules():
-    rate = make_schedule(ScheduleConfig(kind="cosine", learning_rate=2.0, warmup_steps=4, final_fraction=0.1), 104)
+    rate = ScheduleConfig(kind="cosine", learning_rate=2.0, warmup_steps=4, final_fraction=0.1).build(104)
     np.testing.assert_allclose([rate(s) for s in (0, 1, 3, 4, 54, 104)], [0.5, 1, 2, 2, 1.1, 0.2], rtol=1e-5)
-    rate = make_schedule(ScheduleConfig(kind="multistep", learning_rate=1.0, milestones=(0.5, 0.8)), 10)
+    rate = ScheduleConfig(kind="multistep", learning_rate=1.0, milestones=(0.5, 0.8)).build(10)
     np.testing.assert_allclose([rate(s) for s in (0, 4, 5, 7, 8, 9)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
-    assert make_schedule(ScheduleConfig(kind="constant", learning_rate=3.0), 10)(9) == 3
+    assert ScheduleConfig(kind="constant", learning_rate=3.0).build(10)(9) == 3
 
 
 @pytest.mark.parametrize("kind", ["adam", "amsgrad", "adamw"])
 def test_the_update_is_optax_own(kind):
     decay = 0.1 if kind == "adamw" else 0.0
-    optimizer = make_optimizer(OptimizerConfig(kind=kind, weight_decay=decay))
+    optimizer = OptimizerConfig(kind=kind, weight_decay=decay).build()
     reference = {
         "adam": optax.adam(0.01),
         "amsgrad": optax.amsgrad(0.01),
@@ -54,13 +54,13 @@ def test_the_update_is_optax_own(kind):
 @pytest.mark.parametrize("per_stage", [False, True])
 def test_muon_orthogonalises_the_kernels_between_features_and_leaves_the_rest_to_adam(per_stage):
     erd = ERDConfig(features=6, num_blocks=1, feedback_steps=0, resolution="lr")
-    config = ModelConfig(scale=2, num_stages=2, per_stage=per_stage, data_term="matlab_bicubic", erd=erd)
+    config = ModelConfig(scale=2, num_stages=2, per_stage=per_stage, data_term="matlab_bicubic", prior=erd)
     params = get_params(ISRResCNet(config, rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(0)
     grads = {name: jnp.asarray(rng.normal(size=value.shape) * 1e-3, jnp.float32) for name, value in params.items()}
-    optimizer = make_optimizer(OptimizerConfig(kind="muon"))
+    optimizer = OptimizerConfig(kind="muon").build()
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
-    kernel = "erd.blocks.0.conv1.kernel"
+    kernel = "prior.blocks.0.conv1.kernel"
     matrices = np.asarray(updates[kernel]).reshape(-1, 9 * 6, 6)
     assert len(matrices) == (2 if per_stage else 1)
     for matrix, gradient in zip(matrices, np.asarray(grads[kernel]).reshape(-1, 9 * 6, 6), strict=True):
@@ -71,13 +71,13 @@ def test_muon_orthogonalises_the_kernels_between_features_and_leaves_the_rest_to
         assert np.max(np.abs(aligned - np.diag(np.diag(aligned)))) < 0.01
     adam = optax.nadam(-1.0)
     expected, _ = adam.update(grads, adam.init(params))
-    for name in {"log_radius", "erd.encoder.kernel", "erd.decoder.kernel", "erd.blocks.0.conv1.bias"}:
+    for name in {"log_radius", "prior.encoder.kernel", "prior.decoder.kernel", "prior.blocks.0.conv1.bias"}:
         np.testing.assert_allclose(updates[name], expected[name], rtol=1e-5)
 
 
 def test_clipping_acts_on_the_global_norm():
     # The first moment shows what came through: (1 - b1) times the clipped gradient.
-    optimizer = make_optimizer(OptimizerConfig(clip_norm=1.0, b1=0.5))
+    optimizer = OptimizerConfig(clip_norm=1.0, b1=0.5).build()
     params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
     _, state = optimizer.update({"a": jnp.array([30.0]), "b": jnp.array([40.0])}, optimizer.init(params), params)
     np.testing.assert_allclose([state[1].mu["a"][0], state[1].mu["b"][0]], [0.3, 0.4], rtol=1e-6)

@@ -21,8 +21,8 @@ from isr_jax.config import (
 )
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.parallel import Parallel
-from isr_jax.training.state import get_params, init_state, make_bind, make_optimizer
-from isr_jax.training.step import make_step, pixel_loss
+from isr_jax.training.state import get_params, init_state, make_bind
+from isr_jax.training.step import make_step
 
 CONFIG = TrainConfig(
     model=ModelConfig(
@@ -30,7 +30,7 @@ CONFIG = TrainConfig(
         num_stages=4,
         data_term="matlab_bicubic",
         noise_from="lr",
-        erd=ERDConfig(features=4, num_blocks=1, feedback_steps=1, kernel_size=3),
+        prior=ERDConfig(features=4, num_blocks=1, feedback_steps=1, kernel_size=3),
     ),
     data=DataConfig(batch_size=4, patch_size=8),
     optimizer=OptimizerConfig(ema_decay=0.9),
@@ -51,7 +51,7 @@ def stepped(config, batch, steps=1, model=None):
     model = model or ISRResCNet(config.model, rngs=nnx.Rngs(0))
     parallel = Parallel(tuple(jax.devices()[:1]), "shard_map")
     step = parallel.map_step(make_step(model, config, total_steps=config.steps, shards=1), sharded=True)
-    state = parallel.replicate(init_state(get_params(model), make_optimizer(config.optimizer)))
+    state = parallel.replicate(init_state(get_params(model), config.optimizer.build()))
     metrics = {}
     for _ in range(steps):
         state, metrics = step(state, parallel.shard(batch))
@@ -66,7 +66,8 @@ def assert_params_close(a, b, **tolerance):
 @pytest.mark.parametrize(("kind", "expected"), [("l1", 2.0), ("l2", 5.0), ("charbonnier", 2.0)])
 def test_losses_are_means_on_the_unit_scale(kind, expected):
     estimate, target = 255 * jnp.array([1.0, 4.0]).reshape(1, 1, 2, 1), 255 * jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1)
-    assert pixel_loss(estimate, target, LossConfig(kind=kind, epsilon=1e-6)) == pytest.approx(expected, rel=1e-5)
+    loss = LossConfig(kind=kind, epsilon=1e-6).build()
+    assert loss(estimate, target) == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_step_is_adam_on_the_mean_gradient(batch):
@@ -167,7 +168,7 @@ def test_truncated_back_propagation_agrees_with_an_eager_one(batch, window, dept
 
 def test_half_precision_features_make_nearly_the_same_gradient(batch):
     erd = dataclasses.replace(CONFIG.model.erd, precision="bfloat16")
-    half = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, erd=erd))
+    half = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, prior=erd))
     (a, first), (b, second) = stepped(CONFIG, batch), stepped(half, batch)
     assert second["loss"] == pytest.approx(first["loss"], rel=1e-2)
     assert all(value.dtype == np.float32 for value in b.params.values())
@@ -191,7 +192,7 @@ def test_lr_patches_can_be_made_in_the_step(batch):
 
 def test_a_step_that_is_not_finite_leaves_the_state_alone(batch):
     model = ISRResCNet(CONFIG.model, rngs=nnx.Rngs(0))
-    model.erd.decoder.bias[...] = jnp.full(3, jnp.nan)
+    model.prior.decoder.bias[...] = jnp.full(3, jnp.nan)
     before = get_params(model)
     state, metrics = stepped(CONFIG, batch, model=model)
     assert not metrics["finite"]

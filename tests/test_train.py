@@ -30,7 +30,7 @@ CONFIG = TrainConfig(
     model=ModelConfig(
         scale=2, num_stages=2, data_term="matlab_bicubic", learned_step=True,
         extrapolation=False, projection=False, clip=False,
-        erd=ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, border="zero", weight_norm=False,
+        prior=ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, border="zero", weight_norm=False,
                       first_shortcut=True, resolution="lr", carry_features=True),
     ),
     data=DataConfig(train=({train!r},), cache_dir={cache!r}, tile_size=48, patch_size=8, batch_size=4, {data}),
@@ -197,7 +197,7 @@ def one_line(capfd):
     ("arguments", "code", "named"),
     [
         ([], 2, "--workdir"),
-        (["--workdir", "{run}", "--model.erd.depth", "3"], 2, "--model.erd.depth"),
+        (["--workdir", "{run}", "--model.prior.depth", "3"], 2, "--model.prior.depth"),
         (["--workdir", "{run}", "--steps", "many"], 2, "--steps"),
         (["--workdir", "{run}", "--data.train", "/nowhere"], 1, "/nowhere"),
         (["--workdir", "{run}", "--eval.data", "/nowhere"], 1, "/nowhere"),
@@ -252,7 +252,7 @@ def test_a_failing_step_is_explained_and_can_be_repeated(folder, tmp_path, capfd
     line = one_line(capfd)
     assert "is not finite" in line
     assert "stage 1" in line
-    assert "erd" in line
+    assert "prior" in line
     (bundle,) = run.glob("nonfinite_*")
     assert bundle.name in line
     assert saved(run)[0][-1] == int(bundle.name.split("_")[1]) - 1
@@ -288,7 +288,7 @@ def test_a_model_starts_another_scale(folder, uninterrupted, tmp_path, capfd):
     command = [str(path), "--workdir", str(tmp_path / "x3"), "--steps", "1", "--model.scale", "3"]
     assert exit_code(main, [*command, "--checkpoint.init-from", str(run)]) == 0
     assert re.search(r"(\d+) of \1 parameters from", capfd.readouterr().err)
-    body = "erd.blocks.0.conv1.kernel"
+    body = "prior.blocks.0.conv1.kernel"
     moved = np.abs(read(tmp_path / "x3" / "model.safetensors", body) - read(run / "model.safetensors", body))
     assert moved.max() < 0.05
 
@@ -310,7 +310,7 @@ def test_pictures_of_another_kind_are_read(tmp_path):
 @pytest.mark.slow
 def test_a_full_disk_ends_in_one_line_and_costs_no_checkpoint(folder, tmp_path):
     # A limit on the size of files stands for the full disk: both fail in the middle of a write.
-    wide, run = ["--model.erd.features", "48"], tmp_path / "run"
+    wide, run = ["--model.prior.features", "48"], tmp_path / "run"
     finish(start(folder, run, *wide, "--max-minutes", "0.0001"))
     first = saved(run)
     command = [sys.executable, "-m", "isr_jax.train", str(folder / "memory.py"), "--workdir", str(run), *wide]

@@ -22,7 +22,7 @@ def pictures(shape=(2, 10, 12, 3), seed=0):
 
 
 def build(seed=0, **options):
-    config = ModelConfig(**({"scale": 2, "num_stages": 3, "erd": SMALL} | options))
+    config = ModelConfig(**({"scale": 2, "num_stages": 3, "prior": SMALL} | options))
     return randomised(ISRResCNet(config, rngs=nnx.Rngs(seed)), seed)
 
 
@@ -61,16 +61,16 @@ def test_the_released_network_has_its_number_of_parameters():
 
 
 def test_initial_radii_and_momenta():
-    model = ISRResCNet(ModelConfig(erd=SMALL), rngs=nnx.Rngs(0))
+    model = ISRResCNet(ModelConfig(prior=SMALL), rngs=nnx.Rngs(0))
     np.testing.assert_allclose(model.log_radius[...], np.linspace(np.log(2), np.log(1), 10), atol=1e-6)
     k = np.arange(1, 10)
     np.testing.assert_allclose(model.log_momentum[1:], np.log(k / (k + 3)), atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"data_term": "matlab_bicubic", "learned_step": True, "erd": LR}])
+@pytest.mark.parametrize("options", [{}, {"data_term": "matlab_bicubic", "learned_step": True, "prior": LR}])
 def test_a_stack_of_copies_is_the_shared_network_bit_for_bit(options):
     shared, stacked = build(**options), build(per_stage=True, **options)
-    stacked.erd = jax.tree.map(lambda p: jnp.stack([p] * 3), shared.erd)
+    stacked.prior = jax.tree.map(lambda p: jnp.stack([p] * 3), shared.prior)
     stacked.log_radius[...], stacked.log_momentum[...] = shared.log_radius[...], shared.log_momentum[...]
     if shared.config.learned_step:
         stacked.step[...] = shared.step[...]
@@ -89,7 +89,7 @@ def test_fewer_stages_are_the_first_of_many(per_stage):
 
 
 def test_the_final_data_step_brings_the_result_nearer_to_the_observation():
-    options = {"data_term": "matlab_bicubic", "projection": False, "clip": False, "erd": LR}
+    options = {"data_term": "matlab_bicubic", "projection": False, "clip": False, "prior": LR}
     without, model = build(**options), build(final_data_step=True, **options)
     lr = pictures()
     before, after = run(without, lr), run(model, lr)
@@ -108,7 +108,7 @@ def test_the_final_data_step_brings_the_result_nearer_to_the_observation():
         TrainConfig(steps=1, model=model.config, loss=LossConfig(window=1))
 
 
-@pytest.mark.parametrize("options", [{}, {"data_term": "matlab_bicubic", "projection": False, "erd": LR}])
+@pytest.mark.parametrize("options", [{}, {"data_term": "matlab_bicubic", "projection": False, "prior": LR}])
 def test_stages_may_run_in_windows(options):
     model = build(**options)
 
@@ -149,7 +149,7 @@ def test_the_derivative_agrees_with_a_difference(data_term):
     @jax.jit
     def loss(gain, model):
         model = nnx.clone(model)
-        model.erd.decoder.gain[...] = model.erd.decoder.gain[...] * gain
+        model.prior.decoder.gain[...] = model.prior.decoder.gain[...] * gain
         model.log_radius[...] = model.log_radius[...] * gain
         return jnp.mean((model(lr) / 255) ** 2)
 
@@ -162,16 +162,16 @@ def test_a_given_noise_level_replaces_the_estimate():
     given = jax.jit(lambda model, lr, noise_std: model(lr, noise_std=noise_std))
     zero = given(model, pictures(), jnp.zeros(2))
     without = build(extrapolation=True)
-    without.erd.decoder.gain[...] = jnp.zeros_like(without.erd.decoder.gain[...])
-    without.erd.decoder.bias[...] = jnp.zeros(3)
+    without.prior.decoder.gain[...] = jnp.zeros_like(without.prior.decoder.gain[...])
+    without.prior.decoder.bias[...] = jnp.zeros(3)
     np.testing.assert_allclose(zero, run(without, pictures())[-1], atol=1e-3)  # a ball of radius 0 removes nothing
     assert float(jnp.max(jnp.abs(given(model, pictures(), jnp.full(2, 20.0)) - zero))) > 1
 
 
 def test_the_data_term_alone_makes_the_picture_consistent():
     """With a network that removes nothing, the stages minimise ||H x - y||: Landweber with momentum."""
-    model = build(data_term="matlab_bicubic", projection=False, num_stages=10, erd=dataclasses.replace(LR))
-    model.erd = jax.tree.map(jnp.zeros_like, model.erd)
+    model = build(data_term="matlab_bicubic", projection=False, num_stages=10, prior=dataclasses.replace(LR))
+    model.prior = jax.tree.map(jnp.zeros_like, model.prior)
     lr = pictures((1, 12, 12, 3))
     iterates = run(model, lr)
     residuals = [float(jnp.linalg.norm(model._observation_model(lr.shape, None).apply(x) - lr)) for x in iterates]
@@ -179,7 +179,9 @@ def test_the_data_term_alone_makes_the_picture_consistent():
 
 
 def test_half_the_options_of_the_small_network():
-    model = build(data_term="matlab_bicubic", projection=False, extrapolation=False, clip=False, erd=LR, per_stage=True)
+    model = build(
+        data_term="matlab_bicubic", projection=False, extrapolation=False, clip=False, prior=LR, per_stage=True
+    )
     assert run(model, pictures()).shape == (3, 2, 20, 24, 3)
     grads = jax.jit(jax.grad(lambda model, lr: jnp.mean((model(lr) - 128) ** 2)))(model, pictures())
     flat = named(grads, "")
@@ -189,8 +191,8 @@ def test_half_the_options_of_the_small_network():
 
 def test_flips_and_transposes_commute_with_the_data_term():
     """MATLAB's bicubic treats all eight orientations alike; what the self-ensemble averages is the network alone."""
-    model = build(data_term="matlab_bicubic", projection=False, num_stages=2, erd=LR)
-    model.erd = jax.tree.map(jnp.zeros_like, model.erd)
+    model = build(data_term="matlab_bicubic", projection=False, num_stages=2, prior=LR)
+    model.prior = jax.tree.map(jnp.zeros_like, model.prior)
     lr = pictures((1, 9, 12, 3))
     x = run(model, lr)[-1]
     np.testing.assert_allclose(run(model, lr[:, ::-1])[-1], x[:, ::-1], atol=1e-3)
@@ -199,10 +201,10 @@ def test_flips_and_transposes_commute_with_the_data_term():
 
 def test_without_a_data_term_only_the_network_changes_the_initial_estimate():
     """At LR resolution, where the network is told a residual of zero."""
-    model = build(data_term="none", projection=False, extrapolation=False, clip=False, num_stages=1, erd=LR)
+    model = build(data_term="none", projection=False, extrapolation=False, clip=False, num_stages=1, prior=LR)
     lr = pictures((1, 9, 12, 3))
     _, state = model.prepare(lr)
-    noise, _ = model.erd(state.x, jnp.zeros_like(lr), state.features)
+    noise, _ = model.prior(state.x, jnp.zeros_like(lr), state.carried)
     assert float(jnp.max(jnp.abs(noise))) > 1
     np.testing.assert_allclose(run(model, lr)[-1], state.x - noise, atol=1e-3)
 
@@ -210,7 +212,7 @@ def test_without_a_data_term_only_the_network_changes_the_initial_estimate():
 def test_wrong_shapes_and_configurations_are_refused():
     with pytest.raises(ValueError, match="wants"):
         build()(pictures((1, 8, 8, 1)))
-    with pytest.raises(ConfigError, match="positive"):
+    with pytest.raises(ConfigError, match="greater than 0"):
         ModelConfig(radius_range=(2.0, 0.0))
     with pytest.raises(ConfigError, match="channels"):
         ModelConfig(channels=2)

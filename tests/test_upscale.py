@@ -32,7 +32,7 @@ def program_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model() -> ISRResCNet:
-    return ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="none", erd=ERD), rngs=nnx.Rngs(0))
+    return ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="none", prior=ERD), rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ TINY = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
 
 
 def make_model(**options) -> ISRResCNet:
-    settings = {"scale": 2, "num_stages": 2, "data_term": "none", "erd": TINY} | options  # quick to compile
+    settings = {"scale": 2, "num_stages": 2, "data_term": "none", "prior": TINY} | options  # quick to compile
     return ISRResCNet(ModelConfig(**settings), rngs=nnx.Rngs(0))
 
 
@@ -85,7 +85,7 @@ def test_windows_give_the_whole_picture(monkeypatch, resolution):
         resolution=resolution,
         carry_features=resolution == "lr",
     )
-    model = make_model(projection=False, erd=erd, data_term="matlab_bicubic", final_data_step=True)
+    model = make_model(projection=False, prior=erd, data_term="matlab_bicubic", final_data_step=True)
     lr = pictures(1, 190, 97, 3)
     expected = whole(model, lr)
     monkeypatch.setattr("isr_jax.inference.upscaler.TILE", 16)  # grows to what the model sees, and 64 pixels
@@ -191,7 +191,7 @@ def test_pictures_keep_what_belongs_to_them(model):
 def test_macs_of_the_released_network():
     assert macs_per_pixel(ModelConfig()) / 10 == pytest.approx(1.52e6, rel=5e-3)
     erd = ERDConfig(features=32, num_blocks=2, feedback_steps=0, kernel_size=3, resolution="lr", weight_norm=False)
-    config = ModelConfig(data_term="matlab_bicubic", erd=erd)
+    config = ModelConfig(data_term="matlab_bicubic", prior=erd)
     expected = (9 * (51 * 32 + 32 * 48) + 4 * 9 * 32 * 32) / 16
     assert macs_per_pixel(config, 3) == pytest.approx(3 * expected)
 
@@ -214,7 +214,7 @@ from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.inference.upscaler import Upscaler
 from isr_jax.solver.unrolled import ISRResCNet
 erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
-model = ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="none", erd=erd), rngs=nnx.Rngs(0))
+model = ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="none", prior=erd), rngs=nnx.Rngs(0))
 upscaler, lr = Upscaler(model), np.random.default_rng(0).uniform(0, 255, (6, 5, 7, 3)).astype(np.float32)
 together = upscaler.upscale_batch(lr)
 apart = np.concatenate([upscaler.upscale_batch(one[None]) for one in lr])

@@ -4,23 +4,18 @@ A wrong command line and ``--help`` answer at once. Every error is a `ConfigErro
 the remedy.
 """
 
+from isr_jax.config.checks import ConfigError, UserError, config_from_dict, config_to_dict
+from isr_jax.config.model import DataTerm, ERDConfig, ModelConfig, PriorConfig
 from isr_jax.config.training import (
     CheckpointConfig,
-    ConfigError,
     DataConfig,
-    DataTerm,
-    ERDConfig,
     EvalConfig,
     LossConfig,
-    ModelConfig,
     OptimizerConfig,
     ParallelConfig,
     ScheduleConfig,
     SynthesisConfig,
     TrainConfig,
-    UserError,
-    config_from_dict,
-    config_to_dict,
 )
 
 __all__ = [
@@ -34,6 +29,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "ParallelConfig",
+    "PriorConfig",
     "ScheduleConfig",
     "SynthesisConfig",
     "TrainConfig",

@@ -110,9 +110,9 @@ def key_table(config: ModelConfig, layout: Layout) -> list[Entry]:
         square = (features, features, 3, 3)
         for n in (1, 2):
             original = f"{duplicate_of}.{i}.conv{n}" if duplicate_of else ""
-            entries += conv(f"{name}.{i}.conv{n}", f"erd.blocks.{i}.conv{n}", square, duplicate_of=original)
+            entries += conv(f"{name}.{i}.conv{n}", f"prior.blocks.{i}.conv{n}", square, duplicate_of=original)
         for n in (1, 2):
-            key, parameter = f"{i}.relu{n}.weight", f"erd.blocks.{i}.prelu{n}.slope"
+            key, parameter = f"{i}.relu{n}.weight", f"prior.blocks.{i}.prelu{n}.slope"
             original = f"{duplicate_of}.{key}" if duplicate_of else None
             entries.append(Entry(f"{name}.{key}", parameter, "vector", (features,), original))
         return entries
@@ -121,15 +121,15 @@ def key_table(config: ModelConfig, layout: Layout) -> list[Entry]:
     table = [Entry("alpha", "log_radius", "vector", (config.num_stages,))]
     if config.extrapolation:
         table.append(Entry("w", "log_momentum", "vector", (config.num_stages,)))
-    table += conv(encoder, "erd.encoder", (features, channels, size, size))
+    table += conv(encoder, "prior.encoder", (features, channels, size, size))
     for i in range(erd.num_blocks):
         table += block(blocks, i)
     if erd.feedback_steps:
-        table += conv("model.fbblock.compress_in", "erd.compress", (features, 2 * features, 1, 1))
-        table.append(Entry("model.fbblock.prelu.weight", "erd.compress_prelu.slope", "vector", (2 * features,)))
+        table += conv("model.fbblock.compress_in", "prior.compress", (features, 2 * features, 1, 1))
+        table.append(Entry("model.fbblock.prelu.weight", "prior.compress_prelu.slope", "vector", (2 * features,)))
         for i in range(erd.num_blocks):
             table += block("model.fbblock.RBs", i, duplicate_of=blocks)
-    table += conv("model.conv_out", "erd.decoder", (features, channels, size, size), "transposed")
+    table += conv("model.conv_out", "prior.decoder", (features, channels, size, size), "transposed")
     return table
 
 
@@ -204,7 +204,7 @@ def import_weights(
     config = replace(
         config,
         scale=notes.get("scale", 4) if scale is None else scale,
-        erd=replace(config.erd, feedback_steps=feedback_steps),
+        prior=replace(config.erd, feedback_steps=feedback_steps),
     )
 
     parameters = _take(state, key_table(config, layout), problems)
@@ -347,7 +347,7 @@ def _detect(state: dict[str, np.ndarray], path: Path) -> tuple[Layout, ModelConf
             data_term="none" if gan else "released_bicubic",
             extrapolation=not gan,
             noise_from="initial" if gan else "lr",
-            erd=ERDConfig(
+            prior=ERDConfig(
                 features=features,
                 num_blocks=len(numbers),
                 feedback_steps=4 if any(key.startswith("model.fbblock.") for key in state) else 0,
@@ -436,7 +436,7 @@ def _check_expressible(config: ModelConfig, layout: Layout) -> None:
         noise_from="lr" if layout == "ISRResCNet" else "initial",
         radius_range=config.radius_range,
         remat=config.remat,
-        erd=ERDConfig(
+        prior=ERDConfig(
             features=erd.features,
             num_blocks=erd.num_blocks,
             feedback_steps=erd.feedback_steps if layout == "ISRResCNet" else 0,
@@ -446,9 +446,9 @@ def _check_expressible(config: ModelConfig, layout: Layout) -> None:
     )
     differences = [
         f"{prefix}{name} is {getattr(ours, name)!r} (theirs: {getattr(theirs, name)!r})"
-        for prefix, ours, theirs in (("", config, released), ("erd.", config.erd, released.erd))
+        for prefix, ours, theirs in (("", config, released), ("prior.", config.erd, released.erd))
         for name in vars(ours)
-        if name != "erd" and getattr(ours, name) != getattr(theirs, name)
+        if name != "prior" and getattr(ours, name) != getattr(theirs, name)
     ]
     if differences:
         raise UserError(f"PyTorch's {layout} cannot hold this model: {'; '.join(differences)}")
@@ -541,7 +541,7 @@ def _compute(
         degradation = make_observation_model(model.config.data_term, lr.shape, model.config.scale, kernel=kernel)
         computed["grad"] = degradation.gradient(case["grad_in"], lr)
     if "erd_in" in case:
-        noise, _ = model.erd(case["erd_in"])
+        noise, _ = model.prior(case["erd_in"])
         radius = noise_radius(observation.noise_std, model.log_radius[0], noise[0].size)
         computed["erd"] = project_l2_ball(noise, radius)
     if "iterates" in case or "output" in case:

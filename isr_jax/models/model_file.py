@@ -1,11 +1,13 @@
 """A model as one file: safetensors, with the configuration and the provenance in its metadata.
 
-The tensors are named by their place in the module ("erd.blocks.0.conv1.kernel"), so any safetensors reader makes sense
-of the file. A model is named by a shipped name, the path of such a file, or a run folder that holds one.
+The tensors are named by their place in the module ("prior.blocks.0.conv1.kernel"), so any safetensors reader makes
+sense of the file. A model is named by a shipped name, the path of such a file, or a run folder that holds one.
 """
 
 import json
 import os
+import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from isr_jax.files import replace_file
 from isr_jax.solver.unrolled import ISRResCNet
 
 MODEL_FILE = "model.safetensors"
+KIND, VERSION = "unrolled", 2
+"""What a file says it holds. Version 1 says neither; its network is called erd there."""
 SHIPPED = Path(__file__).parent / "weights"
+_HEADER = ("format", "kind", "version", "written_by")
 
 
 def shipped_models() -> list[str]:
@@ -92,7 +97,8 @@ def save_model(
       dtype: Of the numbers in the file. Half precision halves it; numbers beyond 65,504 have none.
     """
     path = Path(path)
-    text = {"format": "isr_jax", "config": json.dumps(config_to_dict(model.config))}
+    text = {"format": "isr_jax", "kind": KIND, "version": str(VERSION), "written_by": f"isr_jax {version('isr_jax')}"}
+    text["config"] = json.dumps(config_to_dict(model.config))
     text |= {key: json.dumps(value) for key, value in (metadata or {}).items()}
     parameters = {name: value.astype(dtype) for name, value in parameters_to_dict(model).items()}
     data = safetensors.numpy.save(parameters, metadata=text)
@@ -112,8 +118,18 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
             raise UserError(
                 f"{path} is a safetensors file, but not an isr_jax model: convert it first (isr-jax convert)"
             )
-        return {key: json.loads(value) for key, value in text.items() if key != "format"}
-    except (safetensors.SafetensorError, json.JSONDecodeError, OSError) as error:
+        kind, number = text.get("kind", KIND), int(text.get("version", 1))
+        if kind != KIND or number > VERSION:
+            reader = text.get("written_by", "a newer isr_jax")
+            raise UserError(
+                f'{path} is a model of kind "{kind}", version {number}, which this is too old for (isr_jax'
+                f" {version('isr_jax')}): {reader} reads it"
+            )
+        metadata = {key: json.loads(value) for key, value in text.items() if key not in _HEADER}
+        if number == 1 and "erd" in metadata.get("config", {}):
+            metadata["config"]["prior"] = metadata["config"].pop("erd")
+        return metadata
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise UserError(f"{path} is not a model file ({error}): weights of PyTorch need isr-jax convert") from error
 
 
@@ -128,6 +144,7 @@ def load_model(model: str | os.PathLike) -> ISRResCNet:
     metadata = read_metadata(path)
     try:
         config = config_from_dict(ModelConfig, metadata["config"])
-        return model_from_parameters(config, safetensors.numpy.load_file(path))
+        arrays = safetensors.numpy.load_file(path)
+        return model_from_parameters(config, {re.sub(r"^erd\.", "prior.", name): a for name, a in arrays.items()})
     except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} does not fit its own configuration ({error}): make it again") from error

@@ -1,6 +1,7 @@
 """ERD: the encoder - resnet - decoder network, which estimates the noise that a stage removes."""
 
-import jax
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -54,19 +55,39 @@ class ERD(nnx.Module):
             rngs=rngs,
         )
 
+    @property
+    def macs_per_pixel(self) -> float:
+        """Multiply-adds of the convolutions per HR pixel: 1.52 million for the released network."""
+        convolutions = [self.encoder, self.decoder]
+        blocks = [conv for block in self.blocks for conv in (block.conv1, block.conv2)]
+        repeated = blocks + [self.compress] * bool(self.config.feedback_steps)
+        macs = sum(conv.macs for conv in convolutions)
+        macs += max(1, self.config.feedback_steps) * sum(conv.macs for conv in repeated)
+        return macs / self.scale**2 if self.config.resolution == "lr" else float(macs)
+
+    @property
+    def reach(self) -> int:
+        """How far an output pixel sees, in pixels of the network's own resolution."""
+        runs = max(1, self.config.feedback_steps)
+        return 2 * (self.config.kernel_size // 2) + 2 * self.config.num_blocks * runs
+
+    def init_carry(self, lr_shape: tuple[Any, ...]) -> Array | None:
+        """Returns what the first stage is handed, for LR pictures of a shape (N, h, w, C): no features yet."""
+        return jnp.zeros((*lr_shape[:3], self.config.features)) if self.config.carry_features else None
+
     def __call__(
         self,
         image: Float[Array, "batch height width channels"],
         lr_residual: Float[Array, "batch lr_height lr_width channels"] | None = None,
         carried: Float[Array, "batch lr_height lr_width features"] | None = None,
-    ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch rows cols features"]]:
+    ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch rows cols features"] | None]:
         """Estimates the noise in each image.
 
         Args:
           image: The picture after the gradient step, 0..255.
           lr_residual: H x - y on the same scale; at LR resolution only.
           carried: Features of the previous stage; only if the configuration carries them.
-        Returns: The noise estimate (same shape and unit as `image`), and the last features.
+        Returns: The noise estimate (same shape and unit as `image`), and the last features if they are carried.
         """
         at_lr = self.config.resolution == "lr"
         x = image
@@ -81,8 +102,9 @@ class ERD(nnx.Module):
             other = hidden if self.config.feedback_input == "hidden" else encoded
             both = jnp.concatenate([hidden, other], axis=-1)
             hidden = self._run_blocks(activate_convolve(self.compress_prelu, self.compress, both))
-        noise, hidden = self.decoder(hidden).astype(jnp.float32), hidden.astype(jnp.float32)
-        return (depth_to_space(noise, self.scale) * 255 if at_lr else noise), hidden
+        noise = self.decoder(hidden).astype(jnp.float32)
+        features = hidden.astype(jnp.float32) if self.config.carry_features else None
+        return (depth_to_space(noise, self.scale) * 255 if at_lr else noise), features
 
     def _run_blocks(self, x: Array) -> Array:
         for block in self.blocks:
@@ -107,12 +129,6 @@ def depth_to_space(
     c = d // scale**2
     x = x.reshape(n, h, w, scale, scale, c)
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, h * scale, w * scale, c)
-
-
-def stack_erds(config: ERDConfig, num_stages: int, *, channels: int, scale: int, rngs: nnx.Rngs) -> ERD:
-    """Returns one ERD module whose parameters have a leading axis of `num_stages` independent initialisations."""
-    keys = jax.random.split(rngs.params(), num_stages)
-    return jax.vmap(lambda key: ERD(config, channels=channels, scale=scale, rngs=nnx.Rngs(key)))(keys)
 
 
 def for_other_scale(

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 from typing import Literal, TypeVar
 
 import jax
@@ -44,6 +45,11 @@ class Conv(nnx.Module):
         self.kernel = nnx.Param(kernel)
         self.gain = nnx.Param(self._norm(kernel).reshape(-1)) if weight_norm else None
         self.bias = nnx.Param(jnp.zeros(outputs))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds per pixel."""
+        return math.prod(self.kernel.shape[-4:])
 
     def _norm(self, kernel: Array) -> Array:
         axes = tuple(axis for axis in range(4) if axis != self.norm_axis)

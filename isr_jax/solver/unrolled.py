@@ -19,7 +19,7 @@ ICPR 2020 (arXiv 2009.04809).
 
 import copy
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ from jaxtyping import Array, Float
 from isr_jax.config import ModelConfig
 from isr_jax.physics.degradation import ObservationModel, make_observation_model
 from isr_jax.physics.noise_level import estimate_noise_std
-from isr_jax.solver.erd import ERD, stack_erds
+from isr_jax.solver.erd import ERD
 from isr_jax.solver.layers import fold_weight_norm
 from isr_jax.solver.proximal import noise_radius, project_l2_ball
 
@@ -55,8 +55,8 @@ class SolverState(NamedTuple):
     """The current estimate x_k, 0..255."""
     previous: Float[Array, "batch hr_height hr_width channels"]
     """The estimate before, x_{k-1}; equal to x at the start, so that the first stage does not extrapolate."""
-    features: Float[Array, "batch height width features"] | None
-    """Features the ERD carries from stage to stage, if the configuration says so."""
+    carried: Any
+    """What the prior hands from stage to stage; None for most."""
 
 
 class StageParameters(NamedTuple):
@@ -65,7 +65,7 @@ class StageParameters(NamedTuple):
     log_radius: Array  # alpha_k
     log_momentum: Array | None  # w_k
     step: Array | None  # factor of the step size
-    erd: ERD | None  # None: all stages share one
+    prior: ERD | None  # None: all stages share one
 
 
 class ISRResCNet(nnx.Module):
@@ -80,10 +80,11 @@ class ISRResCNet(nnx.Module):
             self.log_momentum = nnx.Param(jnp.asarray(np.log(k / (k + 3)), jnp.float32))
         if config.learned_step:
             self.step = nnx.Param(jnp.ones(num_stages))
+        build = functools.partial(config.prior.build, channels=config.channels, scale=config.scale)
         if config.per_stage:
-            self.erd = stack_erds(config.erd, num_stages, channels=config.channels, scale=config.scale, rngs=rngs)
+            self.prior = jax.vmap(lambda key: build(rngs=nnx.Rngs(key)))(jax.random.split(rngs.params(), num_stages))
         else:
-            self.erd = ERD(config.erd, channels=config.channels, scale=config.scale, rngs=rngs)
+            self.prior = build(rngs=rngs)
 
     def __call__(
         self,
@@ -137,8 +138,7 @@ class ISRResCNet(nnx.Module):
         observation = Observation(
             lr, jax.lax.stop_gradient(noise_std), jax.lax.stop_gradient(degradation.step_size()), kernel
         )
-        features = jnp.zeros((*lr.shape[:3], config.erd.features)) if config.erd.carry_features else None
-        return observation, SolverState(x, x, features)
+        return observation, SolverState(x, x, self.prior.init_carry(lr.shape))
 
     def iterate(
         self, observation: Observation, state: SolverState, first: int, last: int
@@ -148,10 +148,10 @@ class ISRResCNet(nnx.Module):
         if not 0 <= first <= last <= config.num_stages:
             raise ValueError(f"stages {first} to {last} of a model that has {config.num_stages}")
         degradation = self._observation_model(observation.lr.shape, observation.kernel)
-        erd = self._folded_erd()  # once, not in every stage
+        prior = self._folded_prior()  # once, not in every stage
 
         def stage(state: SolverState, parameters: StageParameters) -> tuple[SolverState, Array]:
-            state = _stage(config, degradation, observation, state, parameters, parameters.erd or erd)
+            state = _stage(config, degradation, observation, state, parameters, parameters.prior or prior)
             return state, state.x
 
         def select(param: nnx.Param | None) -> Array | None:
@@ -161,7 +161,7 @@ class ISRResCNet(nnx.Module):
             log_radius=self.log_radius[first:last],
             log_momentum=select(self.log_momentum) if config.extrapolation else None,
             step=select(self.step) if config.learned_step else None,
-            erd=jax.tree.map(lambda leaf: leaf[first:last], erd) if config.per_stage else None,
+            prior=jax.tree.map(lambda leaf: leaf[first:last], prior) if config.per_stage else None,
         )
         return jax.lax.scan(jax.checkpoint(stage) if config.remat else stage, state, parameters)
 
@@ -176,11 +176,11 @@ class ISRResCNet(nnx.Module):
     def folded(self) -> "ISRResCNet":
         """Returns the same function with weight normalisation folded into plain kernels, for inference."""
         model = copy.copy(self)
-        model.erd = self._folded_erd()
+        model.prior = self._folded_prior()
         return model
 
-    def _folded_erd(self) -> ERD:
-        return jax.vmap(fold_weight_norm)(self.erd) if self.config.per_stage else fold_weight_norm(self.erd)
+    def _folded_prior(self) -> ERD:
+        return jax.vmap(fold_weight_norm)(self.prior) if self.config.per_stage else fold_weight_norm(self.prior)
 
     def _observation_model(self, lr_shape, kernel) -> ObservationModel:
         config = self.config
@@ -195,7 +195,7 @@ def _stage(
     observation: Observation,
     state: SolverState,
     parameters: StageParameters,
-    erd: ERD,
+    prior: ERD,
 ) -> SolverState:
     """One iteration of the solver; the equations at the top of this file."""
     z = state.x
@@ -209,11 +209,11 @@ def _stage(
         step = observation.step_size * (1 if parameters.step is None else parameters.step)
         u = z - step * degradation.back_project(lr_residual)
 
-    noise, features = erd(u, lr_residual, state.features)
+    noise, carried = prior(u, lr_residual, state.carried)
     if config.projection:
         radius = noise_radius(observation.noise_std, parameters.log_radius, noise[0].size)
         noise = project_l2_ball(noise, radius)
     x = u - noise
     if config.clip:
         x = jnp.clip(x, 0, 255)
-    return SolverState(x, state.x, features if config.erd.carry_features else None)
+    return SolverState(x, state.x, carried)

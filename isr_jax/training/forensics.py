@@ -17,8 +17,8 @@ from isr_jax.files import replace_file
 from isr_jax.physics.degradation import make_observation_model
 from isr_jax.solver.layers import fold_weight_norm
 from isr_jax.solver.unrolled import ISRResCNet
-from isr_jax.training.state import Params, TrainState, get_params, init_state, make_bind, make_optimizer
-from isr_jax.training.step import degrade, pixel_loss
+from isr_jax.training.state import Params, TrainState, get_params, init_state, make_bind
+from isr_jax.training.step import degrade
 
 
 def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray]) -> str:
@@ -40,7 +40,7 @@ def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray
     term = _first_term(model, lr)
 
     def loss_of(params: Params) -> Any:
-        return pixel_loss(make_bind(model)(params)(lr), hr, config.loss)
+        return config.loss.build()(make_bind(model)(params)(lr), hr)
 
     loss, grads = jax.jit(jax.value_and_grad(loss_of))(params)
     bad = _groups(name for name, grad in grads.items() if not bool(jnp.isfinite(grad).all()))
@@ -63,7 +63,7 @@ def _first_term(model: ISRResCNet, lr: jax.Array) -> str:
         config.data_term, lr.shape, config.scale, kernel=observation.kernel, align_corners=config.align_corners
     )
     for k in range(config.num_stages):
-        erd = jax.tree.map(lambda leaf, k=k: leaf[k], model.erd) if config.per_stage else model.erd
+        erd = jax.tree.map(lambda leaf, k=k: leaf[k], model.prior) if config.per_stage else model.prior
         z = state.x
         if config.extrapolation:
             z = z + jnp.exp(model.log_momentum[k]) * (state.x - state.previous)
@@ -76,9 +76,9 @@ def _first_term(model: ISRResCNet, lr: jax.Array) -> str:
             u = z - step * degradation.back_project(residual)
         if not _finite(u):
             return f"stage {k + 1}, data term ({'step' if config.learned_step else config.data_term})"
-        noise, _ = fold_weight_norm(erd)(u, residual, state.features)
+        noise, _ = fold_weight_norm(erd)(u, residual, state.carried)
         if not _finite(noise):
-            return f"stage {k + 1}, network (erd)"
+            return f"stage {k + 1}, network (prior)"
         state, _ = model.iterate(observation, state, k, k + 1)
         if not _finite(state.x):
             return f"stage {k + 1}, projection (log_radius)"
@@ -127,5 +127,5 @@ def read_bundle(folder: Path) -> tuple[TrainConfig, TrainState, dict[str, np.nda
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: not a bundle of a failed step ({error}); train writes RUN/nonfinite_STEP") from None
     model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
-    like = jax.eval_shape(lambda: init_state(get_params(model), make_optimizer(config.optimizer)))
+    like = jax.eval_shape(lambda: init_state(get_params(model), config.optimizer.build()))
     return config, jax.tree.unflatten(jax.tree.structure(like), leaves), batch

@@ -11,7 +11,7 @@ from flax import nnx
 from isr_jax.config import TrainConfig
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.parallel import Parallel
-from isr_jax.training.state import get_params, init_state, make_optimizer
+from isr_jax.training.state import get_params, init_state
 from isr_jax.training.step import make_step
 
 
@@ -55,7 +55,7 @@ def step_cost(config: TrainConfig) -> tuple[int, int, int]:
     parallel = Parallel(tuple(jax.local_devices()[:1]), "shard_map")
     step = make_step(model, config, total_steps=max(1, config.steps), shards=1)
     mapped = parallel.map_step(step, sharded=True)
-    state = jax.eval_shape(lambda: init_state(get_params(model), make_optimizer(config.optimizer)))
+    state = jax.eval_shape(lambda: init_state(get_params(model), config.optimizer.build()))
     shape = (config.data.batch_size, config.data.patch_size, config.data.patch_size, config.model.channels)
     sides = {"lr": 1, "hr": config.model.scale}
     batch = {

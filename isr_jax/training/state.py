@@ -1,6 +1,5 @@
-"""The training state: parameters, optimiser, averaged weights; and the schedule of the learning rate."""
+"""The training state: parameters, optimiser, averaged weights."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -8,15 +7,11 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import optax
-import optax.contrib
 from flax import nnx
-from jaxtyping import Array, Float, Int
-from optax.contrib import MuonDimensionNumbers
-
-from isr_jax.config import OptimizerConfig, ScheduleConfig
+from jaxtyping import Array, Int
 
 Params = dict[str, Any]
-"""Parameters by dotted path, as "erd.encoder.kernel": arrays, or what stands for them in a tree of the same form."""
+"""Parameters by dotted path, as "prior.encoder.kernel": arrays, or what stands for them in a tree of the same form."""
 Module = TypeVar("Module", bound=nnx.Module)
 
 
@@ -50,61 +45,6 @@ def make_bind(model: Module) -> Callable[[Params], Module]:
         return nnx.merge(graph, state, rest)
 
     return bind
-
-
-def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Makes the update rule, without the learning rate: its updates are to be multiplied by minus the rate.
-
-    References: Jordan et al. 2024, Muon: An optimizer for hidden layers in neural networks; its updates scaled to the
-    size of Adam's by Liu et al. 2025 (arXiv 2502.16982), so that one rate serves both.
-    """
-    if config.kind == "muon":
-        rule = optax.contrib.muon(
-            -1.0,  # optax multiplies by minus the rate
-            adam_b1=config.b1,
-            adam_b2=config.b2,
-            eps=config.epsilon,
-            consistent_rms=0.2,
-            muon_weight_dimension_numbers=_matrices,
-        )
-    else:
-        scale_by = optax.scale_by_amsgrad if config.kind == "amsgrad" else optax.scale_by_adam
-        rule = scale_by(b1=config.b1, b2=config.b2, eps=config.epsilon)
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-        rule,
-        optax.add_decayed_weights(config.weight_decay) if config.kind == "adamw" else optax.identity(),
-    )
-
-
-def _matrices(params: Any) -> Any:
-    """Tells Muon what is its own: kernels from features to features, as [rows x columns x inputs, outputs].
-
-    The first and the last layer are left to Adam, as Muon's authors advise. Kernels of per-stage ERDs have a leading
-    axis; each is a matrix of its own.
-    """
-    matrix = MuonDimensionNumbers(reduction_axis=(-4, -3, -2), output_axis=-1)
-    hidden = ("erd.blocks.", "erd.compress.")
-    return {name: matrix if name.startswith(hidden) and name.endswith(".kernel") else None for name in params}
-
-
-def make_schedule(config: ScheduleConfig, steps: int) -> Callable[[Int[Array, ""] | int], Float[Array, ""]]:
-    """Makes the learning rate as a function of the step, for a run of `steps`."""
-
-    def learning_rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
-        position = jnp.asarray(step, jnp.float32)
-        warmup = jnp.minimum(1.0, (position + 1) / max(1, config.warmup_steps))
-        if config.kind == "multistep":
-            passed = sum((position >= math.ceil(m * steps)).astype(jnp.float32) for m in config.milestones)
-            shape = config.factor**passed
-        elif config.kind == "cosine":
-            done = jnp.clip((position - config.warmup_steps) / max(1, steps - config.warmup_steps), 0.0, 1.0)
-            shape = config.final_fraction + (1 - config.final_fraction) * 0.5 * (1 + jnp.cos(jnp.pi * done))
-        else:
-            shape = jnp.float32(1.0)
-        return config.learning_rate * warmup * shape
-
-    return learning_rate
 
 
 def init_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:

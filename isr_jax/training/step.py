@@ -10,28 +10,14 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from isr_jax.config import LossConfig, TrainConfig
+from isr_jax.config import TrainConfig
 from isr_jax.physics.synthesis import synthesize
 from isr_jax.solver.unrolled import ISRResCNet, SolverState
 from isr_jax.training.data import Batch, draw_batch
 from isr_jax.training.parallel import AXIS
-from isr_jax.training.state import Params, TrainState, average_params, make_bind, make_optimizer, make_schedule
+from isr_jax.training.state import Params, TrainState, average_params, make_bind
 
 Metrics = dict[str, Array]
-
-
-def pixel_loss(
-    estimate: Float[Array, "*batch height width channels"],
-    target: Float[Array, "*#batch height width channels"],
-    config: LossConfig,
-) -> Float[Array, ""]:
-    """Returns the mean loss of two pictures on 0..255, measured on 0..1."""
-    error = (estimate - target) / 255
-    if config.kind == "l1":
-        return jnp.abs(error).mean()
-    if config.kind == "l2":
-        return jnp.square(error).mean()
-    return jnp.sqrt(jnp.square(error) + config.epsilon**2).mean()
 
 
 def degrade(batch: Batch, step: ArrayLike, first: ArrayLike, config: TrainConfig) -> Batch:
@@ -65,16 +51,17 @@ def make_step(
     Returns: step(state, source) -> state, metrics. The source is this device's share of a batch, or the `Memory`.
     """
     bind = make_bind(model)
-    optimizer = make_optimizer(config.optimizer)
-    schedule = make_schedule(config.schedule, total_steps)
+    optimizer = config.optimizer.build()
+    schedule = config.schedule.build(total_steps)
+    pixel_loss = config.loss.build()
 
     def loss_of(params: Params, batch: Batch) -> Float[Array, ""]:
         hr = batch["hr"]
         if config.loss.stages == "last":
-            return pixel_loss(bind(params)(batch["lr"]), hr, config.loss)
+            return pixel_loss(bind(params)(batch["lr"]), hr)
         iterates = bind(params)(batch["lr"], all_stages=True)
         weights = [config.loss.earlier_weight] * (config.model.num_stages - 1) + [1.0]
-        losses = [w * pixel_loss(x, hr, config.loss) for w, x in zip(weights, iterates, strict=True)]
+        losses = [w * pixel_loss(x, hr) for w, x in zip(weights, iterates, strict=True)]
         return jnp.sum(jnp.stack(losses))
 
     def gradients(params: Params, batch: Batch) -> tuple[Float[Array, ""], Params]:
@@ -114,7 +101,7 @@ def make_step(
 
             def loss_of_window(params: Params) -> tuple[Array, SolverState]:
                 leaving, _ = bind(params).iterate(observation, entering, first, end)
-                return pixel_loss(leaving.x, batch["hr"], config.loss), leaving
+                return pixel_loss(leaving.x, batch["hr"]), leaving
 
             weight = 1.0 if end == stages else config.loss.earlier_weight
             (loss, leaving), grads = jax.value_and_grad(loss_of_window, has_aux=True)(state.params)

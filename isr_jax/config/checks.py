@@ -1,0 +1,196 @@
+"""What all configurations share: errors, checks by annotation, dictionaries, and building what they describe."""
+
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import math
+import re
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+class UserError(Exception):
+    """Something the user can mend: one line that names the file or field and the remedy. Commands exit with 1."""
+
+
+class ConfigError(UserError, ValueError):
+    """A command line or configuration that cannot be used. Commands exit with 2."""
+
+
+@dataclass(frozen=True)
+class Within:
+    """Range of a number, as an annotation: Annotated[float, Within(0, 1)]."""
+
+    least: float | int = -math.inf
+    most: float | int = math.inf
+    open_least: bool = False
+    """Whether `least` itself is out of the range."""
+    open_most: bool = False
+    """Whether `most` itself is out of the range."""
+
+    def holds(self, value: float | int) -> bool:
+        """Whether a value lies in the range."""
+        above = value > self.least if self.open_least else value >= self.least
+        return above and (value < self.most if self.open_most else value <= self.most)
+
+    def __str__(self) -> str:
+        ends = []
+        if self.least > -math.inf:
+            ends.append(f"greater than {self.least}" if self.open_least else f"at least {self.least}")
+        if self.most < math.inf:
+            ends.append(f"less than {self.most}" if self.open_most else f"at most {self.most}")
+        return " and ".join(ends)
+
+
+Count = Annotated[int, Within(1)]
+Natural = Annotated[int, Within(0)]
+Positive = Annotated[float, Within(0, open_least=True)]
+NotNegative = Annotated[float, Within(0)]
+Fraction = Annotated[float, Within(0, 1)]
+Decay = Annotated[float, Within(0, 1, open_most=True)]
+
+
+class Config:
+    """Base of all configurations: frozen dataclasses whose fields are checked by their annotations when made."""
+
+    group: ClassVar[str] = ""
+    """What errors put before a field's name, as "data.": how the command line spells it."""
+
+    def __post_init__(self) -> None:
+        """Checks every field by its annotation.
+
+        Raises:
+          ConfigError: If a value is not of its field's type or range.
+        """
+        for name, hint in _hints(type(self)).items():
+            value = _checked(f"{self.group}{name}", getattr(self, name), hint)
+            object.__setattr__(self, name, value)
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """Returns the value as its field's type: a whole number as a float where that is meant, a list as a tuple."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        value = _checked(name, value, arguments[0])
+        for limits in arguments[1:]:
+            if isinstance(limits, Within) and not limits.holds(value):
+                number = "a whole number of " if arguments[0] is int else ""
+                raise ConfigError(f"{name} is {value!r}; it must be {number}{limits}")
+        return value
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, tuple | list):  # the letters of a string would be taken for its elements
+            raise ConfigError(f"{name} is {value!r}; it must be a tuple, as ({value!r},)")
+        kinds = arguments[:1] * len(value) if arguments[1:] == (...,) else arguments
+        if len(kinds) != len(value):
+            raise ConfigError(f"{name} is {value!r}; it must have {len(kinds)} values")
+        return tuple(_checked(name, v, kind) for v, kind in zip(value, kinds, strict=True))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+        raise ConfigError(f"{name} is {value!r}; it must be {kinds.get(hint, hint.__name__)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} is {value!r}; it must be a finite number")
+    return value
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Dictionaries, as JSON stores them.
+# ---------------------------------------------------------------------------------------------------------------------
+
+TYPE = "type"
+"""Key under which a dictionary names the class of a configuration that is not its field's own, as module:Class."""
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """Returns the configuration as nested dicts, lists and scalars, as JSON stores it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Config):
+            return config_to_dict(value)
+        return [plain(v) for v in value] if isinstance(value, tuple | list) else value
+
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        values[field.name] = plain(value)
+        if isinstance(value, Config) and type(value) is not field.default_factory:
+            values[field.name][TYPE] = f"{type(value).__module__}:{type(value).__qualname__}"
+    return values
+
+
+def config_from_dict(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
+    """Builds the configuration `cls` from what `config_to_dict` returned.
+
+    Raises:
+      ConfigError: If a field is unknown, or a value is not of its field's type or range.
+    """
+    defaults: dict[str, Any] = {field.name: field.default_factory for field in dataclasses.fields(cls)}  # pyright: ignore
+    unknown = sorted(set(values) - set(defaults))
+    if unknown:
+        known = ", ".join(defaults)
+        raise ConfigError(f"unknown field {', '.join(prefix + u for u in unknown)}; the fields are {known}")
+    kwargs: dict[str, Any] = {}
+    for name, value in values.items():
+        kind = defaults[name]
+        if isinstance(kind, type) and issubclass(kind, Config) and isinstance(value, dict):
+            kind = locate(value[TYPE], f"{prefix}{name}.{TYPE}") if TYPE in value else kind
+            value = config_from_dict(kind, {k: v for k, v in value.items() if k != TYPE}, f"{prefix}{name}.")
+        kwargs[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**kwargs)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names of what a configuration describes. They are looked up when it is built, so that nothing heavy is imported here.
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def locate(name: str, field: str) -> Any:
+    """Imports what "module:Name" names.
+
+    Args:
+      name: The module, a colon, and the name in it.
+      field: What to call it in an error.
+    Raises:
+      ConfigError: If there is no such module, or nothing of that name in it.
+    """
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{field} is {name!r}, which cannot be imported ({error}); name it as module:Name") from error
+
+
+def locate_in(name: str, home: str, field: str) -> Any:
+    """Returns the function `name` of the module `home`, or what "module:Name" names anywhere else."""
+    check_name(name, home, field)
+    return locate(name if ":" in name else f"{home}:{name}", field)
+
+
+def check_name(name: str, home: str, field: str) -> None:
+    """Raises unless `name` is a function of `home` whose first argument is the config, or written as "module:Name".
+
+    Nothing is imported: the functions are read off the module's text.
+
+    Raises:
+      ConfigError: If it is neither.
+    """
+    spec: Any = importlib.util.find_spec(home)
+    known = re.findall(r"^def ([a-z]\w*)\(config\b", Path(spec.origin).read_text(encoding="utf-8"), re.MULTILINE)
+    if ":" not in name and name not in known:
+        raise ConfigError(f"{field} is {name!r}; choose one of {', '.join(known)}, or your own as module:function")

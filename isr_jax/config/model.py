@@ -1,0 +1,133 @@
+"""The solver and its network, as configurations."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from isr_jax.config.checks import Config, ConfigError, Count, Natural, Positive, locate
+
+DataTerm = Literal[
+    "matlab_bicubic",
+    "blur",
+    "decimation",
+    "released_bicubic",
+    "released_bilinear",
+    "released_kernel",
+    "released_decimation",
+    "none",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig(Config):
+    """A network of the proximal step. A subclass, a frozen dataclass of its own, is all that another network needs."""
+
+    group: ClassVar[str] = "model.prior."
+    implementation: ClassVar[str]
+    """What is built, as "module:Class": a module of the interface that `isr_jax.solver.erd.ERD` has."""
+
+    def build(self, *, channels: int, scale: int, rngs: Any) -> Any:
+        """Builds the network.
+
+        Args:
+          channels: Of the pictures.
+          scale: HR size over LR size.
+          rngs: Random numbers of its first parameters, `flax.nnx.Rngs`.
+        """
+        return locate(self.implementation, "the prior's implementation")(
+            self, channels=channels, scale=scale, rngs=rngs
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ERDConfig(PriorConfig):
+    """The encoder - resnet - decoder network, the prior of the solver. The defaults are the released network."""
+
+    implementation: ClassVar[str] = "isr_jax.solver.erd:ERD"
+
+    features: Count = 64
+    """Channels of the hidden feature maps."""
+    num_blocks: Count = 5
+    """Residual blocks, two 3x3 convolutions each."""
+    feedback_steps: Natural = 4
+    """How often the residual blocks run on their own output (S); 0 runs them once, without the 1x1 convolution."""
+    feedback_input: Literal["hidden", "encoder"] = "hidden"
+    """What is concatenated with the features: themselves (the released code) or the encoder's (the paper's figure)."""
+    kernel_size: Count = 5
+    """Width of the encoder's and the decoder's convolution, odd."""
+    border: Literal["reflect", "zero"] = "reflect"
+    """Border of the encoder's and the residual blocks' convolutions; the decoder's is always zero."""
+    weight_norm: bool = True
+    """Whether each convolution is weight-normalised (Salimans & Kingma 2016)."""
+    first_shortcut: bool = False
+    """Whether the first residual block adds its input; the released one does not."""
+    resolution: Literal["hr", "lr"] = "hr"
+    """Where the network works: on HR pixels (released), or on LR pixels between space-to-depth and depth-to-space."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the features and the convolutions; weights, norms, medians and pictures are float32 always."""
+    carry_features: bool = False
+    """Whether a stage also sees the features of the stage before; only at LR resolution."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kernel_size % 2 == 0:
+            raise ConfigError(f"model.prior.kernel_size is {self.kernel_size}; choose an odd number")
+        if self.carry_features and self.resolution != "lr":
+            raise ConfigError('model.prior.carry_features needs model.prior.resolution="lr"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Config):
+    """The unrolled solver. The defaults are the released network, ISRResCNet x4."""
+
+    group: ClassVar[str] = "model."
+
+    scale: Count = 4
+    """Super-resolution factor, HR size over LR size."""
+    channels: int = 3
+    """Colour channels of the pictures: 3 or 1."""
+    num_stages: Count = 10
+    """Unrolled iterations (K)."""
+    per_stage: bool = False
+    """Whether each stage has an ERD of its own; otherwise all share one (released)."""
+    data_term: DataTerm = "released_bicubic"
+    """Observation model H of the gradient step; "released_*": the released code's; the others have exact adjoints."""
+    align_corners: bool = False
+    """Of "released_bilinear" alone: sample with the corners aligned instead of as released."""
+    learned_step: bool = False
+    """Whether the step size of each stage is learned, as a factor that starts at 1."""
+    final_data_step: bool = False
+    """Whether one more step on the data term follows the last stage, so that the result agrees with the observation."""
+    extrapolation: bool = True
+    """Whether stages extrapolate from the two iterates before, with learned momentum."""
+    projection: bool = True
+    """Whether the estimated noise is projected on the l2 ball of the noise level."""
+    clip: bool = True
+    """Whether each iterate is clipped to 0..255."""
+    noise_from: Literal["lr", "initial"] = "lr"
+    """The picture whose noise level is estimated: the observation (released) or the initial estimate (SRResCGAN)."""
+    radius_range: tuple[Positive, Positive] = (2.0, 1.0)
+    """First and last value of e^alpha, the homotopy: the projection radius in units of sigma sqrt(N - 1), positive."""
+    remat: bool = False
+    """Whether the backward pass recomputes each stage instead of storing its activations."""
+    prior: PriorConfig = field(default_factory=ERDConfig)
+    """The network of the proximal step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels not in (1, 3):
+            raise ConfigError(f"model.channels is {self.channels}; pictures have 3 channels (colour) or 1 (grey)")
+        if self.final_data_step and self.data_term == "none":
+            raise ConfigError("model.final_data_step needs a data term; set model.data_term")
+        if self.align_corners and self.data_term != "released_bilinear":
+            raise ConfigError('model.align_corners has a meaning only with model.data_term="released_bilinear"')
+
+    @property
+    def erd(self) -> ERDConfig:
+        """The prior, for what is only defined for an ERD.
+
+        Raises:
+          ConfigError: If the prior is another network.
+        """
+        if not isinstance(self.prior, ERDConfig):
+            raise ConfigError(f"model.prior is {type(self.prior).__name__}; this is only possible with ERDConfig")
+        return self.prior
