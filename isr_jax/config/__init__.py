@@ -5,7 +5,7 @@ the remedy.
 """
 
 from isr_jax.config.checks import ConfigError, UserError, config_from_dict, config_to_dict
-from isr_jax.config.model import DataTerm, ERDConfig, ModelConfig, PriorConfig
+from isr_jax.config.model import ERDConfig, ModelConfig, PriorConfig
 from isr_jax.config.training import (
     CheckpointConfig,
     DataConfig,
@@ -22,7 +22,6 @@ __all__ = [
     "CheckpointConfig",
     "ConfigError",
     "DataConfig",
-    "DataTerm",
     "ERDConfig",
     "EvalConfig",
     "LossConfig",

@@ -183,7 +183,7 @@ def locate_in(name: str, home: str, field: str) -> Any:
 
 
 def check_name(name: str, home: str, field: str) -> None:
-    """Raises unless `name` is a function of `home` whose first argument is the config, or written as "module:Name".
+    """Raises unless `name` is a function of `home` that takes a config or a scale, or written as "module:Name".
 
     Nothing is imported: the functions are read off the module's text.
 
@@ -191,6 +191,8 @@ def check_name(name: str, home: str, field: str) -> None:
       ConfigError: If it is neither.
     """
     spec: Any = importlib.util.find_spec(home)
-    known = re.findall(r"^def ([a-z]\w*)\(config\b", Path(spec.origin).read_text(encoding="utf-8"), re.MULTILINE)
+    known = re.findall(
+        r"^def ([a-z]\w*)\((?:config|scale)\b", Path(spec.origin).read_text(encoding="utf-8"), re.MULTILINE
+    )
     if ":" not in name and name not in known:
         raise ConfigError(f"{field} is {name!r}; choose one of {', '.join(known)}, or your own as module:function")

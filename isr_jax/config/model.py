@@ -3,18 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from isr_jax.config.checks import Config, ConfigError, Count, Natural, Positive, locate
-
-DataTerm = Literal[
-    "matlab_bicubic",
-    "blur",
-    "decimation",
-    "released_bicubic",
-    "released_bilinear",
-    "released_kernel",
-    "released_decimation",
-    "none",
-]
+from isr_jax.config.checks import Config, ConfigError, Count, Natural, Positive, check_name, locate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +53,8 @@ class ERDConfig(PriorConfig):
     """Where the network works: on HR pixels (released), or on LR pixels between space-to-depth and depth-to-space."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the features and the convolutions; weights, norms, medians and pictures are float32 always."""
+    noise_plane: bool = False
+    """Whether the network sees the noise level, as a constant plane beside the picture."""
     carry_features: bool = False
     """Whether a stage also sees the features of the stage before; only at LR resolution."""
 
@@ -89,12 +80,17 @@ class ModelConfig(Config):
     """Unrolled iterations (K)."""
     per_stage: bool = False
     """Whether each stage has an ERD of its own; otherwise all share one (released)."""
-    data_term: DataTerm = "released_bicubic"
-    """Observation model H of the gradient step; "released_*": the released code's; the others have exact adjoints."""
-    align_corners: bool = False
-    """Of "released_bilinear" alone: sample with the corners aligned instead of as released."""
+    physics: str = "released_bicubic"
+    """The observation model H where none is given with the pictures: a name of `isr_jax.physics.names` or module:Name;
+    "released_*" are the released code's, the others have exact adjoints."""
+    data_step: str = "gradient"
+    """How a stage uses H: gradient, conjugate_gradient, closed_form (`isr_jax.solver.data_step`), or module:function."""
+    data_step_iterations: Count = 10
+    """Of "conjugate_gradient"."""
+    data_weight: tuple[Positive, Positive] = (1e-2, 1e-3)
+    """Of data steps that solve: first and last weight of the nearness to the picture before; learned from there."""
     learned_step: bool = False
-    """Whether the step size of each stage is learned, as a factor that starts at 1."""
+    """Of "gradient": whether the step size of each stage is learned, as a factor that starts at 1."""
     final_data_step: bool = False
     """Whether one more step on the data term follows the last stage, so that the result agrees with the observation."""
     extrapolation: bool = True
@@ -116,10 +112,12 @@ class ModelConfig(Config):
         super().__post_init__()
         if self.channels not in (1, 3):
             raise ConfigError(f"model.channels is {self.channels}; pictures have 3 channels (colour) or 1 (grey)")
-        if self.final_data_step and self.data_term == "none":
-            raise ConfigError("model.final_data_step needs a data term; set model.data_term")
-        if self.align_corners and self.data_term != "released_bilinear":
-            raise ConfigError('model.align_corners has a meaning only with model.data_term="released_bilinear"')
+        check_name(self.physics, "isr_jax.physics.names", "model.physics")
+        check_name(self.data_step, "isr_jax.solver.data_step", "model.data_step")
+        if self.final_data_step and self.physics == "none":
+            raise ConfigError("model.final_data_step needs an observation model; set model.physics")
+        if self.learned_step and self.data_step != "gradient":
+            raise ConfigError('model.learned_step has a meaning only with model.data_step="gradient"')
 
     @property
     def erd(self) -> ERDConfig:

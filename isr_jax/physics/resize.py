@@ -79,7 +79,7 @@ def resize_weights(
     position = np.arange(1, out_size + 1) / scale + 0.5 * (1 - 1 / scale)
     first = np.floor(position - width / 2)
     indices = first[:, None] + np.arange(math.ceil(width) + 2)
-    weights = shrink * _cubic(shrink * (position[:, None] - indices))
+    weights = shrink * keys_cubic(shrink * (position[:, None] - indices))
     weights /= weights.sum(axis=1, keepdims=True)
     mirror = np.concatenate([np.arange(in_size), np.arange(in_size)[::-1]])
     indices = mirror[(indices.astype(np.int64) - 1) % (2 * in_size)]
@@ -109,8 +109,8 @@ def crop_to_multiple(
     return image[: height - height % multiple, : width - width % multiple]
 
 
-def _cubic(x: np.ndarray) -> np.ndarray:
-    """Evaluates Keys' cubic kernel with a = -1/2."""
+def keys_cubic(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """Evaluates Keys' cubic kernel with a = -1/2: the Catmull-Rom spline."""
     x = np.abs(x)
     inner = (1.5 * x**3 - 2.5 * x**2 + 1) * (x <= 1)
     outer = (-0.5 * x**3 + 2.5 * x**2 - 4 * x + 2) * ((x > 1) & (x <= 2))

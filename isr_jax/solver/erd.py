@@ -10,6 +10,9 @@ from jaxtyping import Array, Float
 from isr_jax.config import ERDConfig
 from isr_jax.solver.layers import INPUT_AXIS, Conv, PReLU, ResidualBlock, activate_convolve
 
+NOISE_UNIT = 50
+"""Noise level, on 0..255, that is 1 on the noise plane of a network at LR resolution, whose pictures are on 0..1."""
+
 
 class ERD(nnx.Module):
     """Encoder, residual blocks that may run on their own output (feedback), decoder.
@@ -24,7 +27,7 @@ class ERD(nnx.Module):
         features, border, weight_norm = config.features, config.border, config.weight_norm
         at_lr = config.resolution == "lr"
         outputs = channels * scale**2 if at_lr else channels
-        inputs = outputs + at_lr * channels + config.carry_features * features
+        inputs = outputs + at_lr * channels + config.noise_plane + config.carry_features * features
         self.encoder = Conv(inputs, features, config.kernel_size, border=border, weight_norm=weight_norm, rngs=rngs)
         if config.feedback_steps:
             self.compress_prelu = PReLU(2 * features)
@@ -56,6 +59,11 @@ class ERD(nnx.Module):
         )
 
     @property
+    def uses_noise_std(self) -> bool:
+        """Whether the noise level is one of its inputs."""
+        return self.config.noise_plane
+
+    @property
     def macs_per_pixel(self) -> float:
         """Multiply-adds of the convolutions per HR pixel: 1.52 million for the released network."""
         convolutions = [self.encoder, self.decoder]
@@ -79,6 +87,7 @@ class ERD(nnx.Module):
         self,
         image: Float[Array, "batch height width channels"],
         lr_residual: Float[Array, "batch lr_height lr_width channels"] | None = None,
+        noise_std: Float[Array, " batch"] | None = None,
         carried: Float[Array, "batch lr_height lr_width features"] | None = None,
     ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch rows cols features"] | None]:
         """Estimates the noise in each image.
@@ -86,15 +95,22 @@ class ERD(nnx.Module):
         Args:
           image: The picture after the gradient step, 0..255.
           lr_residual: H x - y on the same scale; at LR resolution only.
+          noise_std: Noise level per image on the same scale; only if the configuration has a noise plane.
           carried: Features of the previous stage; only if the configuration carries them.
         Returns: The noise estimate (same shape and unit as `image`), and the last features if they are carried.
         """
         at_lr = self.config.resolution == "lr"
-        x = image
+        parts: list[Array] = [image]
         if at_lr:
             assert lr_residual is not None
-            parts: list[Array] = [space_to_depth(image, self.scale) / 255, lr_residual / 255]
-            x = jnp.concatenate(parts if carried is None else [*parts, carried], axis=-1)
+            parts = [space_to_depth(image, self.scale) / 255, lr_residual / 255]
+        if self.config.noise_plane:
+            assert noise_std is not None
+            plane = noise_std[:, None, None, None] / (NOISE_UNIT if at_lr else 1)
+            parts.append(jnp.broadcast_to(plane, (*parts[0].shape[:3], 1)))
+        if carried is not None:
+            parts.append(carried)
+        x = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else image
         encoded = self.encoder(x.astype(self.config.precision))
         hidden = self._run_blocks(encoded) if self.config.feedback_steps == 0 else encoded
         for _ in range(self.config.feedback_steps):

@@ -4,14 +4,14 @@ The picture x that was observed as y = H x + n is the minimiser of 1/2 ||y - H x
 one step towards it:
 
     z_k     = x_k + e^{w_k} (x_k - x_{k-1})               extrapolation (none at k = 0)
-    u_k     = z_k - step_k  H^T (H z_k - y)               gradient step on the data term
+    u_k     = z_k - step_k  H^T (H z_k - y)               data step; or another, see `data_step`
     x_{k+1} = clip(u_k - P_{eps_k}(D(u_k)), 0, 255)       proximal step, in residual form
     eps_k   = e^{alpha_k} sigma sqrt(N - 1)               radius of the noise, N = height x width x channels
 
-D is the ERD network (`erd`), which estimates the noise in u_k; P projects its estimate on the l2 ball that the noise
-lies in (`proximal`); sigma is the noise level of y (`isr_jax.physics.noise_level`); H is the observation model
-(`isr_jax.physics.degradation`). alpha_k, w_k and D are learned. The K stages are one `jax.lax.scan`; one more gradient
-step on the data term may follow the last.
+D is the prior, a network (`erd`) that estimates the noise in u_k; P projects its estimate on the l2 ball that the noise
+lies in (`proximal`); sigma is the noise level of y; H is a physics (`isr_jax.physics.physics`), the model's own or one
+that is given with the pictures. alpha_k, w_k and D are learned. The K stages are one `jax.lax.scan`; one more data step
+may follow the last. With a data step that solves, the stages are half-quadratic splitting.
 
 References: Umer, Foresti, Micheloni: Deep Iterative Residual Convolutional Network for Single Image Super-Resolution,
 ICPR 2020 (arXiv 2009.04809).
@@ -28,9 +28,10 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from isr_jax.config import ModelConfig
-from isr_jax.physics.degradation import ObservationModel, make_observation_model
+from isr_jax.physics.names import make_physics
 from isr_jax.physics.noise_level import estimate_noise_std
-from isr_jax.solver.erd import ERD
+from isr_jax.physics.physics import Physics
+from isr_jax.solver.data_step import make_data_step, weight_for_noise
 from isr_jax.solver.layers import fold_weight_norm
 from isr_jax.solver.proximal import noise_radius, project_l2_ball
 
@@ -42,10 +43,10 @@ class Observation(NamedTuple):
     """The observation y, 0..255."""
     noise_std: Float[Array, " batch"]
     """Noise level sigma per image, on the 0..255 scale."""
-    step_size: Float[Array, ""]
-    """1 / ||H^T H||, or the released code's 1."""
-    kernel: Float[Array | np.ndarray, "rows cols *channels"] | None
-    """Blur kernel, if the data term has one."""
+    physics: Physics
+    """H."""
+    prepared: Any
+    """What the data step computed beforehand."""
 
 
 class SolverState(NamedTuple):
@@ -64,8 +65,8 @@ class StageParameters(NamedTuple):
 
     log_radius: Array  # alpha_k
     log_momentum: Array | None  # w_k
-    step: Array | None  # factor of the step size
-    prior: ERD | None  # None: all stages share one
+    amount: Array | None  # of the data step: factor of the step size, or logarithm of the weight
+    prior: Any  # None: all stages share one
 
 
 class ISRResCNet(nnx.Module):
@@ -80,6 +81,11 @@ class ISRResCNet(nnx.Module):
             self.log_momentum = nnx.Param(jnp.asarray(np.log(k / (k + 3)), jnp.float32))
         if config.learned_step:
             self.step = nnx.Param(jnp.ones(num_stages))
+        self.data_step = make_data_step(config)
+        if self.data_step.solves:
+            weights = np.geomspace(*config.data_weight, num_stages + config.final_data_step)
+            self.log_weight = nnx.Param(jnp.asarray(np.log(weights), jnp.float32))
+            self.log_noise_weight = nnx.Param(jnp.zeros(()))
         build = functools.partial(config.prior.build, channels=config.channels, scale=config.scale)
         if config.per_stage:
             self.prior = jax.vmap(lambda key: build(rngs=nnx.Rngs(key)))(jax.random.split(rngs.params(), num_stages))
@@ -90,7 +96,7 @@ class ISRResCNet(nnx.Module):
         self,
         lr: Float[Array, "batch height width channels"],
         *,
-        kernel: Float[Array | np.ndarray, "rows cols *channels"] | None = None,
+        physics: Physics | None = None,
         noise_std: Float[Array, " batch"] | None = None,
         num_stages: int | None = None,
         all_stages: bool = False,
@@ -99,7 +105,7 @@ class ISRResCNet(nnx.Module):
 
         Args:
           lr: LR images, 0..255.
-          kernel: Blur kernel, for data terms "blur" and "released_kernel" only; one for all channels or one each.
+          physics: How the images were observed, for all or for each; `config.physics` if not given.
           noise_std: Noise level per image on the 0..255 scale; estimated from the images if not given.
           num_stages: Stop after so many stages; all by default.
           all_stages: Return the estimate after every stage, with a leading axis; each with the final data step, if the
@@ -109,7 +115,7 @@ class ISRResCNet(nnx.Module):
           ValueError: If a shape or `num_stages` does not fit the model.
         """
         stages = self.config.num_stages if num_stages is None else num_stages
-        observation, state = self.prepare(lr, kernel=kernel, noise_std=noise_std)
+        observation, state = self.prepare(lr, physics=physics, noise_std=noise_std)
         state, iterates = self.iterate(observation, state, 0, stages)
         finish = functools.partial(self._final_data_step, observation)
         if all_stages:
@@ -120,7 +126,7 @@ class ISRResCNet(nnx.Module):
         self,
         lr: Float[Array, "batch height width channels"],
         *,
-        kernel: Float[Array | np.ndarray, "rows cols *channels"] | None = None,
+        physics: Physics | None = None,
         noise_std: Float[Array, " batch"] | None = None,
     ) -> tuple[Observation, SolverState]:
         """Computes what is constant over the stages, and the state before the first. Arguments as for `__call__`."""
@@ -128,16 +134,17 @@ class ISRResCNet(nnx.Module):
         if lr.ndim != 4 or lr.shape[3] != config.channels:
             raise ValueError(f"lr has shape {lr.shape}; this model wants (N, height, width, {config.channels})")
         lr = lr.astype(jnp.float32)
-        degradation = self._observation_model(lr.shape, kernel)
-        x = degradation.initial_estimate(lr)
-        if noise_std is None and config.projection:
+        physics = make_physics(config.physics, scale=config.scale) if physics is None else physics
+        if physics.scale != config.scale:
+            raise ValueError(f"the physics has the scale {physics.scale}, the model {config.scale}")
+        x = physics.initial_estimate(lr)
+        if noise_std is None and self.uses_noise_std:
             noise_std = estimate_noise_std(lr if config.noise_from == "lr" else x)
         elif noise_std is None:
-            noise_std = jnp.zeros(lr.shape[0])  # only the projection asks for it
-        # The noise level is not differentiated, nor is the step size.
-        observation = Observation(
-            lr, jax.lax.stop_gradient(noise_std), jax.lax.stop_gradient(degradation.step_size()), kernel
-        )
+            noise_std = jnp.zeros(lr.shape[0])
+        prepared = self.data_step.prepare(physics, lr) if physics.observes else None
+        # The noise level is not differentiated.
+        observation = Observation(lr, jax.lax.stop_gradient(noise_std), physics, prepared)
         return observation, SolverState(x, x, self.prior.init_carry(lr.shape))
 
     def iterate(
@@ -147,31 +154,34 @@ class ISRResCNet(nnx.Module):
         config = self.config
         if not 0 <= first <= last <= config.num_stages:
             raise ValueError(f"stages {first} to {last} of a model that has {config.num_stages}")
-        degradation = self._observation_model(observation.lr.shape, observation.kernel)
         prior = self._folded_prior()  # once, not in every stage
 
         def stage(state: SolverState, parameters: StageParameters) -> tuple[SolverState, Array]:
-            state = _stage(config, degradation, observation, state, parameters, parameters.prior or prior)
+            state = self._stage(observation, state, parameters, parameters.prior or prior)
             return state, state.x
 
-        def select(param: nnx.Param | None) -> Array | None:
+        def select(param: Any) -> Array | None:
             return None if param is None else param[first:last]
 
         parameters = StageParameters(
             log_radius=self.log_radius[first:last],
             log_momentum=select(self.log_momentum) if config.extrapolation else None,
-            step=select(self.step) if config.learned_step else None,
+            amount=select(self._amounts),
             prior=jax.tree.map(lambda leaf: leaf[first:last], prior) if config.per_stage else None,
         )
         return jax.lax.scan(jax.checkpoint(stage) if config.remat else stage, state, parameters)
 
     def _final_data_step(self, observation: Observation, x: Array) -> Array:
-        """Takes one more gradient step on the data term, if the configuration says so."""
+        """Takes one more data step, if the configuration says so."""
         if not self.config.final_data_step:
             return x
-        degradation = self._observation_model(observation.lr.shape, observation.kernel)
-        x = x - observation.step_size * degradation.gradient(x, observation.lr)
+        x, _ = self._step_on_data(observation, x, self.log_weight[-1] if self.data_step.solves else None)
         return jnp.clip(x, 0, 255) if self.config.clip else x
+
+    @property
+    def uses_noise_std(self) -> bool:
+        """Whether the result depends on the noise level."""
+        return self.config.projection or self.prior.uses_noise_std or self.data_step.solves
 
     def folded(self) -> "ISRResCNet":
         """Returns the same function with weight normalisation folded into plain kernels, for inference."""
@@ -179,41 +189,38 @@ class ISRResCNet(nnx.Module):
         model.prior = self._folded_prior()
         return model
 
-    def _folded_prior(self) -> ERD:
+    def _folded_prior(self) -> Any:
         return jax.vmap(fold_weight_norm)(self.prior) if self.config.per_stage else fold_weight_norm(self.prior)
 
-    def _observation_model(self, lr_shape, kernel) -> ObservationModel:
-        config = self.config
-        return make_observation_model(
-            config.data_term, lr_shape, config.scale, kernel=kernel, align_corners=config.align_corners
-        )
+    @property
+    def _amounts(self) -> Any:
+        if self.data_step.solves:
+            return self.log_weight
+        return self.step if self.config.learned_step else None
 
+    def _step_on_data(self, observation: Observation, z: Array, amount: Array | None) -> tuple[Array, Array]:
+        """Returns the picture after a data step and the residual in LR."""
+        physics, y = observation.physics, observation.lr
+        if not physics.observes:
+            return z, jnp.zeros_like(y)
+        if self.data_step.solves:
+            assert amount is not None
+            amount = weight_for_noise(amount, self.log_noise_weight[...], observation.noise_std)
+        return self.data_step(physics, observation.prepared, y, z, 1.0 if amount is None else amount)
 
-def _stage(
-    config: ModelConfig,
-    degradation: ObservationModel,
-    observation: Observation,
-    state: SolverState,
-    parameters: StageParameters,
-    prior: ERD,
-) -> SolverState:
-    """One iteration of the solver; the equations at the top of this file."""
-    z = state.x
-    if parameters.log_momentum is not None:
-        z = z + jnp.exp(parameters.log_momentum) * (state.x - state.previous)
-
-    lr_residual = jnp.zeros_like(observation.lr)
-    u = z
-    if config.data_term != "none":
-        lr_residual = degradation.apply(z) - observation.lr
-        step = observation.step_size * (1 if parameters.step is None else parameters.step)
-        u = z - step * degradation.back_project(lr_residual)
-
-    noise, carried = prior(u, lr_residual, state.carried)
-    if config.projection:
-        radius = noise_radius(observation.noise_std, parameters.log_radius, noise[0].size)
-        noise = project_l2_ball(noise, radius)
-    x = u - noise
-    if config.clip:
-        x = jnp.clip(x, 0, 255)
-    return SolverState(x, state.x, carried)
+    def _stage(
+        self, observation: Observation, state: SolverState, parameters: StageParameters, prior: Any
+    ) -> SolverState:
+        """One iteration of the solver; the equations at the top of this file."""
+        config, z = self.config, state.x
+        if parameters.log_momentum is not None:
+            z = z + jnp.exp(parameters.log_momentum) * (state.x - state.previous)
+        u, lr_residual = self._step_on_data(observation, z, parameters.amount)
+        noise, carried = prior(u, lr_residual, observation.noise_std, state.carried)
+        if config.projection:
+            radius = noise_radius(observation.noise_std, parameters.log_radius, noise[0].size)
+            noise = project_l2_ball(noise, radius)
+        x = u - noise
+        if config.clip:
+            x = jnp.clip(x, 0, 255)
+        return SolverState(x, state.x, carried)

@@ -1,0 +1,105 @@
+"""Whether a physics is what it says: linear, with its adjoint, norm, solution and turns."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isr_jax.physics.physics import Physics, turn
+
+PROPERTIES = ("linear", "adjoint", "squared_norm", "solve", "turned", "observe", "batch")
+
+
+def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: float = 1e-4) -> dict[str, float]:
+    """Checks a physics, one's own above all, on random pictures.
+
+    Args:
+      physics: What to check.
+      shape: Height, width and channels of small LR pictures, such as (6, 6, 3): the norm and the solution are compared
+        with those of H as a dense matrix.
+      tolerance: Largest relative error of the exact properties; the norm may be off by a per cent, as power iterations
+        are.
+    Returns: The relative error of each property.
+    Raises:
+      AssertionError: If a property fails; it is named, with its numbers.
+    """
+    rng = np.random.default_rng(0)
+    lr_shape = (_pictures(physics), *shape)
+    hr_shape = physics.hr_shape(lr_shape)
+    draw = lambda s: jnp.asarray(rng.normal(size=s), jnp.float32)  # noqa: E731
+    x, other, y = draw(hr_shape), draw(hr_shape), draw(lr_shape)
+    if physics.apply(x).shape != lr_shape:
+        raise AssertionError(f"apply takes {hr_shape} to {physics.apply(x).shape}, not to {lr_shape}")
+    errors: dict[str, float] = {}
+
+    def compare(name: str, found: Any, expected: Any, what: str, limit: float = tolerance) -> None:
+        found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+        size = np.abs(expected).max()
+        error = float(np.abs(found - expected).max() / max(size, 1e-12))
+        errors[name] = max(errors.get(name, 0.0), error)
+        if not error <= limit:
+            raise AssertionError(f"{name}: {what}: off by {error:.2g} of {size:.3g}, where {limit:.1g} is allowed")
+
+    both = physics.apply(2 * x - 3 * other)
+    compare("linear", both, 2 * physics.apply(x) - 3 * physics.apply(other), "H(2x - 3x') against 2Hx - 3Hx'")
+    compare("linear", physics.apply(0 * x), 0 * y, "H0 against 0")
+    left, right = (
+        np.vdot(np.asarray(a, np.float64), np.asarray(b, np.float64))
+        for a, b in ((physics.apply(x), y), (x, physics.adjoint(y)))
+    )
+    scale = float(jnp.linalg.norm(physics.apply(x)) * jnp.linalg.norm(y))
+    compare("adjoint", [left / scale, 1], [right / scale, 1], "<Hx, y> against <x, H'y>")
+
+    matrices = [_dense(picture, hr_shape, lr_shape) for picture in _each(physics, lr_shape[0])]
+    norms = [np.linalg.norm(matrix, 2) ** 2 for matrix in matrices]
+    of_window = physics.lr_size is None  # measured on another size
+    compare(
+        "squared_norm",
+        physics.squared_norm(lr_shape),
+        norms,
+        "the largest eigenvalue of H'H",
+        0.2 if of_window else 0.01,
+    )
+    weight = 0.1 * max(norms)
+    exact = [
+        np.linalg.solve(a.T @ a + weight * np.eye(a.shape[1]), a.T @ np.ravel(y[i]) + weight * np.ravel(x[i]))
+        for i, a in enumerate(matrices)
+    ]
+    solved = physics.solve(y, x, weight, iterations=200)
+    compare("solve", solved.reshape(len(exact), -1), np.stack(exact), "against numpy.linalg.solve", 10 * tolerance)
+    for turns, flip in ((1, False), (2, False), (3, False), (0, True), (1, True)):
+        found = physics.turned(turns, flip).apply(turn(x, turns, flip))
+        compare("turned", found, turn(physics.apply(x), turns, flip), f"{turns} turns, flip={flip}, against by hand")
+    compare("observe", physics.observe(x, jax.random.key(0), 0.0), physics.apply(x), "without noise, against apply")
+    loop = [p.apply(x[i : i + 1])[0] for i, p in enumerate(_each(physics, lr_shape[0]))]
+    compare("batch", physics.apply(x), np.stack(loop), "all pictures at once against one after the other")
+    return errors
+
+
+def _pictures(physics: Physics) -> int:
+    """Returns the pictures that the physics is for, 2 where it is for any number."""
+    sizes = {leaf.shape[0] for leaf, axis in _leaves(physics) if axis == 0}
+    return max(sizes, default=2)
+
+
+def _leaves(physics: Physics) -> list[tuple[Any, int | None]]:
+    axes = jax.tree.leaves(physics.axes(), is_leaf=lambda leaf: leaf is None)
+    return list(zip(jax.tree.leaves(physics), axes, strict=True))
+
+
+def _each(physics: Physics, count: int) -> list[Any]:
+    """Returns the physics of each picture alone."""
+    leaves, structure = jax.tree.flatten(physics)
+    axes = [axis for _, axis in _leaves(physics)]
+    return [
+        jax.tree.unflatten(structure, [a[i : i + 1] if axis == 0 else a for a, axis in zip(leaves, axes, strict=True)])
+        for i in range(count)
+    ]
+
+
+def _dense(physics: Physics, hr_shape: tuple[int, ...], lr_shape: tuple[int, ...]) -> np.ndarray:
+    """Returns H of one picture as a matrix."""
+    size = int(np.prod(hr_shape[1:]))
+    column = jax.jit(lambda e: physics.apply(e.reshape(1, *hr_shape[1:])).ravel())
+    return np.stack([np.asarray(column(e), np.float64) for e in np.eye(size, dtype=np.float32)], axis=1)

@@ -1,0 +1,135 @@
+r"""Data steps: how a stage brings the picture nearer to the observation y = H x + n.
+
+    Gradient              u = z - factor / ||H^T H||  H^T (H z - y)
+    ConjugateGradient     u = argmin 1/2 ||H u - y||^2 + weight/2 ||u - z||^2, by a few conjugate gradients, for any H
+    ClosedForm            the same exactly, where H is a blur and a decimation (`isr_jax.physics.fourier`)
+
+A data step is a function of the physics, what it prepared once for all stages, the observation, the picture, and one
+number a picture: the factor of the gradient's step, or the weight of the nearness.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from isr_jax.config import ConfigError, ModelConfig
+from isr_jax.config.checks import locate_in
+from isr_jax.physics import fourier
+from isr_jax.physics.physics import Images, Physics
+
+
+class DataStep(Protocol):
+    """The interface."""
+
+    solves: bool
+    """Whether its number is the weight of a minimisation, not the factor of a gradient."""
+
+    def prepare(self, physics: Physics, y: Images) -> Any:
+        """Computes what is constant over the stages."""
+        ...
+
+    def __call__(
+        self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Float[Array, " batch"] | float
+    ) -> tuple[Images, Images]:
+        """Returns the picture after the step, and the residual H z - y (of the picture after it, if it solves)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """A gradient step on 1/2 ||H x - y||^2, as long as is safe times a factor."""
+
+    solves = False
+
+    def prepare(self, physics: Physics, y: Images) -> Float[Array, " batch"]:
+        """Returns the step size, 1 / ||H^T H|| for each picture; it is not differentiated."""
+        return jax.lax.stop_gradient(1 / physics.squared_norm(y.shape))
+
+    def __call__(
+        self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Float[Array, " batch"] | float
+    ) -> tuple[Images, Images]:
+        """See `DataStep`."""
+        residual = physics.apply(z) - y
+        step = (prepared * amount)[:, None, None, None]
+        return z - step * physics.adjoint(residual), residual
+
+
+@dataclass(frozen=True)
+class ConjugateGradient:
+    """The minimum of the data term near z, for any physics."""
+
+    iterations: int = 10
+
+    solves = True
+
+    def prepare(self, physics: Physics, y: Images) -> None:
+        """Needs nothing."""
+
+    def __call__(
+        self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Float[Array, " batch"] | float
+    ) -> tuple[Images, Images]:
+        """See `DataStep`."""
+        u = physics.conjugate_gradients(y, z, amount, iterations=self.iterations)
+        return u, physics.apply(u) - y
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """The minimum of the data term near z, where the physics is a blur and a decimation.
+
+    Pictures that are not periodic are continued smoothly beyond their borders, solved, and cropped.
+    """
+
+    solves = True
+
+    def prepare(self, physics: Physics, y: Images) -> fourier.EquivalentBlur:
+        """Returns the blur.
+
+        Raises:
+          ConfigError: If the physics is none.
+        """
+        blur = physics.as_blur()
+        if blur is None:
+            raise ConfigError(
+                f"{type(physics).__name__} is no blur and decimation, as the closed form needs: use conjugate gradients"
+            )
+        return blur
+
+    def __call__(
+        self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Float[Array, " batch"] | float
+    ) -> tuple[Images, Images]:
+        """See `DataStep`."""
+        u = (fourier.closed_form if prepared.periodic else fourier.closed_form_tapered)(prepared, y, z, amount)
+        return u, physics.apply(u) - y
+
+
+def gradient(config: ModelConfig) -> DataStep:
+    """Named by `ModelConfig.data_step`, as the next ones."""
+    del config
+    return Gradient()
+
+
+def conjugate_gradient(config: ModelConfig) -> DataStep:
+    """With `ModelConfig.data_step_iterations`."""
+    return ConjugateGradient(config.data_step_iterations)
+
+
+def closed_form(config: ModelConfig) -> DataStep:
+    """Exact."""
+    del config
+    return ClosedForm()
+
+
+def make_data_step(model: ModelConfig) -> DataStep:
+    """Returns the data step that a configuration names."""
+    return locate_in(model.data_step, __name__, "model.data_step")(model)
+
+
+def weight_for_noise(
+    log_weight: Float[Array, ""], log_noise_weight: Float[Array, ""], noise_std: Float[Array, " batch"]
+) -> Float[Array, " batch"]:
+    """Returns exp(log_weight) (1 + exp(log_noise_weight) sigma^2), sigma on 0..255: the noisier, the less y counts."""
+    return jnp.exp(log_weight) * (1 + jnp.exp(log_noise_weight) * jnp.square(noise_std))

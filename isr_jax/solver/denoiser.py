@@ -1,0 +1,37 @@
+"""Any denoiser as the prior of the solver: plug and play, without training."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+class Denoiser(nnx.Module):
+    """A prior made of a function f(x, noise_std) -> x on pictures NHWC, 0..255, with a noise level per picture.
+
+    References: Venkatakrishnan, Bouman & Wohlberg 2013, Plug-and-play priors for model based reconstruction.
+    """
+
+    uses_noise_std = True
+    macs_per_pixel = 0.0
+    """What the function costs is not known."""
+    reach = None
+    """Nor how far it sees."""
+
+    def __init__(self, denoise: Callable[[Array, Array], Array]):
+        self.denoise = denoise
+
+    def init_carry(self, lr_shape: tuple[Any, ...]) -> None:
+        """Hands nothing on."""
+
+    def __call__(
+        self,
+        image: Float[Array, "batch height width channels"],
+        lr_residual: Any = None,
+        noise_std: Float[Array, " batch"] | None = None,
+        carried: Any = None,
+    ) -> tuple[Float[Array, "batch height width channels"], None]:
+        """Returns what the denoiser takes away, and nothing to carry."""
+        assert noise_std is not None
+        return image - self.denoise(image, noise_std), None
