@@ -9,14 +9,8 @@ import tyro
 from isr_jax.__main__ import run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, ModelConfig, UserError
-from isr_jax.models.convert_torch import (
-    Mode,
-    WeightNormNames,
-    certify,
-    export_weights,
-    import_weights,
-    is_model,
-)
+from isr_jax.models.certificate import certify
+from isr_jax.models.convert_torch import export_weights, import_weights, is_model
 from isr_jax.models.model_file import (
     find_model,
     load_model,
@@ -25,6 +19,7 @@ from isr_jax.models.model_file import (
     save_model,
     shipped_models,
 )
+from isr_jax.models.torch_names import Mode, WeightNormNames
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from isr_jax.models.model_file import load_model, parameters_to_dict, read_metad
 from isr_jax.models.torch_file import read_torch_file
 from tests.random_model import random_model
 from tests.released_weights import isrrescnet, srrescgan
-from tests.test_convert_torch import small_case
+from tests.test_certificate import small_case
 from tests.torch_writer import torch_bytes
 
 

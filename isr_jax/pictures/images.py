@@ -10,7 +10,6 @@ import struct
 import sys
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image
 
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.physics.resize import imresize
+from isr_jax.pictures.sixteen_bits import decode_16_bits, encode_png16, encode_tiff16, low_byte_mode, to_8_bits
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is read unless told otherwise: a small file can hold a picture that fills the memory."""
@@ -114,11 +114,11 @@ def encode_image(picture: Picture, image_format: str, *, quality: int = 95) -> b
             raise UserError(f"{image_format} holds no transparency: write PNG, WebP or TIFF instead")
         alpha = None  # nothing of it is transparent, as in most screenshots
     if pixels.dtype == np.uint16 and image_format not in ("PNG", "TIFF"):
-        pixels, alpha = _to_8_bits(pixels), None if alpha is None else _to_8_bits(alpha)
+        pixels, alpha = to_8_bits(pixels), None if alpha is None else to_8_bits(alpha)
     if alpha is not None:
         pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
     if pixels.dtype == np.uint16:
-        encode = _encode_png16 if image_format == "PNG" else _encode_tiff16
+        encode = encode_png16 if image_format == "PNG" else encode_tiff16
         return encode(pixels, picture.icc_profile, picture.resolution)
     options: dict[str, Any] = {}
     match image_format:
@@ -281,15 +281,16 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
         if frames > 1 and image.format != "MPO":  # the other pictures of an MPO are previews or the second eye
             raise UserError(f"{name} has {frames} frames or pages: split it into single pictures first")
         image_format = "JPEG" if image.format == "MPO" else image.format or "PNG"
-        deep = _low_bytes(image, name) is not None  # asked first: a PNG is decoded when it is asked for its EXIF
+        low_bytes = low_byte_mode(image, name)  # asked first: a PNG is decoded when it is asked for its EXIF
         exif = _exif(image)
         orientation = exif.get(ExifTags.Base.Orientation, 1)
         resolution = _resolution(image, exif)
         icc_profile = image.info.get("icc_profile") or None
         transparent = image.info.get("transparency")
         inverted = image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(262) == 0  # pyright: ignore
-        if deep:
-            pixels = _decode_16_bits(data, name, max_pixels)
+        if low_bytes is not None:
+            with _open(data, name, max_pixels) as again:
+                pixels = decode_16_bits(image, again, low_bytes)
         elif image.mode.startswith("I;16"):
             pixels = np.asarray(image).astype(np.uint16)[..., None]
             pixels = 65535 - pixels if inverted else pixels
@@ -347,45 +348,6 @@ def _cmyk_to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
     return image.convert("RGB")
 
 
-def _low_bytes(image: Image.Image, name: str) -> str | None:
-    """Returns Pillow's raw mode that decodes the low byte of each 16-bit sample, or None if Pillow reads all bits.
-
-    Pillow keeps 16-bit colour as 8 bits, the high byte of each sample. Asked for the other byte order it keeps the low.
-    """
-    if image.mode not in ("RGB", "RGBA") or not getattr(image, "tile", None):
-        return None
-    args: Any = image.tile[0][3]  # pyright: ignore
-    raw_mode = args if isinstance(args, str) else args[0]
-    if not isinstance(raw_mode, str) or ";16" not in raw_mode:
-        return None
-    tags = getattr(image, "tag_v2", {})
-    if raw_mode.startswith("RGBa") or (image.format == "TIFF" and tags.get(284) == 2):
-        raise UserError(f"{name} is a 16 bit TIFF with premultiplied alpha or separate planes: save it without")
-    if raw_mode == "LA;16B":
-        return "RGBA"  # four bytes a pixel: both of the grey, both of the alpha
-    kind, order = raw_mode.split(";16")
-    if order == "N":
-        order = "L" if sys.byteorder == "little" else "B"
-    return f"{kind};16{'L' if order == 'B' else 'B'}"
-
-
-def _decode_16_bits(data: bytes, name: str, max_pixels: int) -> np.ndarray:
-    """Decodes 16-bit colour in two passes: the high bytes and the low bytes."""
-    with _open(data, name, max_pixels) as image:
-        low_bytes = _low_bytes(image, name)
-        if low_bytes != "RGBA":
-            high = np.asarray(image).astype(np.uint16)
-    with _open(data, name, max_pixels) as image:
-        image.tile = [  # pyright: ignore
-            tile._replace(args=low_bytes if isinstance(tile.args, str) else (low_bytes, *tile.args[1:]))
-            for tile in image.tile  # pyright: ignore
-        ]
-        low = np.asarray(image).astype(np.uint16)
-    if low_bytes == "RGBA":
-        return low[..., 0::2] * 256 + low[..., 1::2]
-    return high * 256 + low  # pyright: ignore
-
-
 def _exif(image: Image.Image) -> Image.Exif:
     """Returns the EXIF data, none where they are damaged: the picture is not."""
     try:
@@ -415,62 +377,3 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return pixels
-
-
-# --- Encoding 16 bits: Pillow writes them for grey only ---------------------------------------------------------------
-
-
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    return np.round(values / 257).astype(np.uint8)
-
-
-def _encode_png16(
-    pixels: np.ndarray, icc_profile: bytes | None, resolution: tuple[float | int, float | int] | None
-) -> bytes:
-    """Writes PNG of 16 bits a sample. References: PNG specification, third edition (W3C)."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    height, width, channels = pixels.shape
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
-    if icc_profile:
-        parts.append(chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)))
-    if resolution:
-        per_metre = [round(value / 0.0254) for value in resolution]
-        parts.append(chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
-    rows = np.ascontiguousarray(pixels.astype(">u2")).view(np.uint8).reshape(height, -1)
-    filtered = np.concatenate([rows[:1], rows[1:] - rows[:-1]])  # filter 2, "up": each byte minus the one above
-    filtered = np.concatenate([np.full((height, 1), 2, np.uint8), filtered], axis=1)
-    parts += [chunk(b"IDAT", zlib.compress(filtered.tobytes())), chunk(b"IEND", b"")]
-    return b"".join(parts)
-
-
-def _encode_tiff16(
-    pixels: np.ndarray, icc_profile: bytes | None, resolution: tuple[float | int, float | int] | None
-) -> bytes:
-    """Writes TIFF of 16 bits a sample, in one deflated strip. References: TIFF 6.0 and its technical note 2."""
-    if pixels.shape[2] == 2:  # 16-bit grey with alpha is hardly read by anyone
-        pixels = pixels[..., [0, 0, 0, 1]]
-    height, width, channels = pixels.shape
-    data = zlib.compress(np.ascontiguousarray(pixels.astype("<u2")).tobytes())
-    tags = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
-    tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH] = width, height
-    tags[TiffImagePlugin.BITSPERSAMPLE] = (16,) * channels
-    tags[TiffImagePlugin.COMPRESSION] = 8
-    tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if channels == 1 else 2
-    tags[TiffImagePlugin.SAMPLESPERPIXEL] = channels
-    tags[TiffImagePlugin.ROWSPERSTRIP] = height
-    tags[TiffImagePlugin.STRIPBYTECOUNTS] = len(data)
-    tags[TiffImagePlugin.STRIPOFFSETS] = 0  # counted from the end of the directory
-    if channels == 4:
-        tags[TiffImagePlugin.EXTRASAMPLES] = 2
-    if icc_profile:
-        tags[TiffImagePlugin.ICCPROFILE] = icc_profile
-    if resolution:
-        tags[TiffImagePlugin.X_RESOLUTION], tags[TiffImagePlugin.Y_RESOLUTION] = resolution
-        tags[TiffImagePlugin.RESOLUTION_UNIT] = 2
-    stream = io.BytesIO()
-    tags.save(stream)
-    return stream.getvalue() + data
