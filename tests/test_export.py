@@ -10,7 +10,8 @@ import pytest
 
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig
-from isr_jax.export import export_stablehlo, main
+from isr_jax.export import main
+from isr_jax.models.export import export_stablehlo
 from isr_jax.models.model_file import save_model
 from tests.random_model import random_model
 
@@ -82,8 +83,8 @@ def test_usage_errors():
     model = random_model(ModelConfig(num_stages=1, erd=SMALL))
     with pytest.raises(ConfigError, match="at least 8 pixels"):
         export_stablehlo(model, size=(7, 12))
-    with pytest.raises(ConfigError, match="takes no --kernel-size"):
+    with pytest.raises(ConfigError, match="takes no `kernel_size`"):
         export_stablehlo(model, kernel_size=5)
     model = random_model(ModelConfig(num_stages=1, data_term="blur", erd=SMALL))
-    with pytest.raises(ConfigError, match="needs --kernel-size"):
+    with pytest.raises(ConfigError, match="needs `kernel_size`"):
         export_stablehlo(model)
