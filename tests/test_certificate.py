@@ -47,8 +47,8 @@ def test_certificate_refuses_what_does_not_fit(tmp_path):
     model = imported_model(write(tmp_path / "x.pth", isrrescnet()))
     path, case = tmp_path / "golden.npz", small_case(model)
     for changes, message in [
-        ({"scale": np.int64(2)}, "--scale 2"),
-        ({"mode": np.array("normal")}, "--mode released_decimation"),
+        ({"scale": np.int64(2)}, "`scale` 2"),
+        ({"mode": np.array("normal")}, "`mode` released_decimation"),
         ({"lr": np.zeros((1, 9, 9, 1), "u1")}, "number of channels"),
         ({"lr": np.zeros((1, 9, 9, 3), "u1")}, "init has shape"),
         ({"iterates": np.zeros((2, 1, 36, 40, 3))}, "iterates has shape"),

@@ -41,8 +41,8 @@ def certify(model: ISRResCNet, golden: str | Path) -> dict[str, Any]:
     config = model.config
     mode = str(case["mode"]) if "mode" in case else None
     for name, theirs, ours in (
-        ("--scale", int(case["scale"]), config.scale),
-        ("--mode", DATA_TERMS.get(mode or "", "none"), config.data_term),
+        ("`scale`", int(case["scale"]), config.scale),
+        ("`mode`", DATA_TERMS.get(mode or "", "none"), config.data_term),
         ("the number of channels", case["lr"].shape[-1], config.channels),
     ):
         if theirs != ours:

@@ -80,7 +80,7 @@ def import_weights(
         feedback_steps = int(notes.get("feedback_steps", 4)) if has_feedback else 0
     if has_feedback != (feedback_steps > 0):
         raise ConfigError(
-            f"{path} has {'a' if has_feedback else 'no'} feedback block (model.fbblock), so --feedback-steps must be "
+            f"{path} has {'a' if has_feedback else 'no'} feedback block (model.fbblock), so `feedback_steps` must be "
             + ("at least 1" if has_feedback else "0")
         )
     if layout == "ISRResCNet":
