@@ -18,7 +18,7 @@ from isr_jax.config import (
 )
 
 CONFIG = TrainConfig(
-    model=ModelConfig(scale=1, num_stages=1, data_term="none", extrapolation=False, radius_range=(1.0, 1.0)),
+    model=ModelConfig(scale=1, num_stages=1, physics="none", extrapolation=False, radius_range=(1.0, 1.0)),
     data=DataConfig(patch_size=64, batch_size=16, synthesis=SynthesisConfig(noise_std=(0.0, 15.0))),
     loss=LossConfig(kind="l1"),
     optimizer=OptimizerConfig(kind="amsgrad"),

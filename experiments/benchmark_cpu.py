@@ -72,7 +72,7 @@ def make_case(name: str, small: bool) -> tuple[ISRResCNet, np.ndarray, np.ndarra
         config = ModelConfig(
             num_stages=4,
             per_stage=True,
-            data_term="matlab_bicubic",
+            physics="bicubic",
             learned_step=True,
             extrapolation=False,
             projection=False,
@@ -151,7 +151,7 @@ def write_case(folder: Path, name: str, small: bool) -> None:
         for axis, size in (("rows", h), ("cols", w)):
             shape = (size * scale, size) if down else (size, size * scale)
             arrays[f"constant.{prefix}{axis}"] = resize_matrix(*shape).astype(np.float32)
-    arrays["constant.step"] = np.asarray(make_observation_model(config.data_term, lr.shape, scale).step_size())
+    arrays["constant.step"] = np.asarray(make_observation_model(config.physics, lr.shape, scale).step_size())
     np.savez(folder / f"{name}.npz", **arrays)  # pyright: ignore[reportArgumentType]
     (folder / f"{name}.json").write_text(json.dumps({"config": config_to_dict(config), "all_stages": all_stages}))
 

@@ -133,13 +133,13 @@ class Twin(nn.Module):
     def down(self, x: Tensor) -> Tensor:
         """H."""
         scale = self.config["scale"]
-        if self.config["data_term"] == "released_bicubic":
+        if self.config["physics"] == "released_bicubic":
             return x[:, :, ::scale, ::scale]
         return self.constant_rows @ x @ self.constant_cols.T
 
     def up(self, y: Tensor) -> Tensor:
         """H^T, or what the released code has in its place."""
-        if self.config["data_term"] != "released_bicubic":
+        if self.config["physics"] != "released_bicubic":
             return self.constant_rows.T @ y @ self.constant_cols
         # Catmull-Rom, one 4x4 filter for each output phase; constant.phases already has the released code's swap.
         scale = self.config["scale"]
@@ -149,7 +149,7 @@ class Twin(nn.Module):
 
     def start(self, lr: Tensor) -> Tensor:
         """The initial estimate."""
-        if self.config["data_term"] != "released_bicubic":
+        if self.config["physics"] != "released_bicubic":
             return self.constant_start_rows @ lr @ self.constant_start_cols.T
         n, _, h, w = lr.shape
         rows, cols = (torch.linspace(-1, 1, size * self.config["scale"]) for size in (h, w))

@@ -21,7 +21,7 @@ from jaxtyping import Array
 
 from isr_jax.__main__ import exit_code
 from isr_jax.evaluate import TestPicture, load_dataset, score
-from isr_jax.inference.upscaler import round_to
+from isr_jax.inference.intensities import round_to
 from isr_jax.models.model_file import load_model
 from isr_jax.physics.degradation import ObservationModel, downscale, make_observation_model
 from isr_jax.physics.resize import imresize

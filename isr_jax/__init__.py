@@ -1,7 +1,7 @@
 """isr_jax: unrolled single-image super-resolution in JAX.
 
 model = isr_jax.load("run_or_file")
-sr = model.upscale(image)           # NumPy uint8, uint16, or floating point on 0..255
+sr = model.upscale(image)           # an array (floating point: 0..255 unless said), a Pillow image or a path
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,11 +1,13 @@
 """The program ``isr-jax``: one command a module, imported only when it is asked for.
 
 Every command ends the same way: 0 when done, 2 for a command line or configuration that cannot be used, 1 for
-anything else the user can mend, each with one line on standard error. A traceback is a bug.
+anything else the user can mend, each with one line on standard error. A traceback is a bug. The library's errors name
+its arguments, in backquotes; here they become the command line's flags.
 """
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -78,6 +80,11 @@ def explain(error: BaseException) -> int | None:
     return None
 
 
+def in_flags(message: str) -> str:
+    """Returns a message of the library with its arguments as flags: `num_stages` becomes --num-stages."""
+    return re.sub(r"`([a-z][a-z_.]*)`", lambda match: f"--{match[1].replace('_', '-')}", message)
+
+
 def run(main: Main) -> NoReturn:
     """Ends the process with the exit code of a command: the last line of every command's module."""
     sys.exit(exit_code(main))
@@ -113,7 +120,7 @@ def _watch_imports() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print("isr-jax:", " ".join(message.split()), file=sys.stderr)
+    print("isr-jax:", " ".join(in_flags(message).split()), file=sys.stderr)
     return code
 
 

@@ -9,14 +9,8 @@ import tyro
 from isr_jax.__main__ import run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, ModelConfig, UserError
-from isr_jax.models.convert_torch import (
-    Mode,
-    WeightNormNames,
-    certify,
-    export_weights,
-    import_weights,
-    is_model,
-)
+from isr_jax.models.certificate import certify
+from isr_jax.models.convert_torch import export_weights, import_weights, is_model
 from isr_jax.models.model_file import (
     find_model,
     load_model,
@@ -25,6 +19,7 @@ from isr_jax.models.model_file import (
     save_model,
     shipped_models,
 )
+from isr_jax.models.torch_names import Mode, WeightNormNames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +70,7 @@ def _from_torch(options: ConvertOptions) -> None:
     left_out = weights.provenance["left_out"]
     if left_out:
         print(f"left out, not weights: {', '.join(left_out)}")
-    if options.mode is not None and weights.config.data_term == "none":
+    if options.mode is not None and weights.config.physics == "none":
         print("--mode is not used: this network has no data term")
     metadata: dict[str, Any] = {"provenance": weights.provenance}
     if options.golden is not None:
@@ -119,7 +114,7 @@ def describe(config: ModelConfig, parameters: dict[str, Any]) -> str:
             "colour" if config.channels == 3 else "grey",
             f"{sum(array.size for array in parameters.values()):,} parameters",
             f"x{config.scale}",
-            f"data term {config.data_term}",
+            f"data term {config.physics}",
         ]
     )
 

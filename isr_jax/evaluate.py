@@ -332,7 +332,7 @@ def super_resolve(
         for index, picture in enumerate(dataset.pictures):
             yield index, [imresize(picture.lr, dataset.scale)]
         return
-    from isr_jax.inference.upscaler import round_to
+    from isr_jax.inference.intensities import round_to
 
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, picture in enumerate(dataset.pictures):
@@ -343,7 +343,7 @@ def super_resolve(
         colour = max(pixels.shape[2] for pixels in pictures)
         lr = np.stack([np.broadcast_to(pixels, (*pixels.shape[:2], colour)) for pixels in pictures])
         waiting = iter(indices)
-        for hr in model.upscale_batches(lr.astype(np.float32), all_stages=per_stage):
+        for hr in model.upscale_batches(lr, all_stages=per_stage):
             for result in hr.swapaxes(0, 1) if per_stage else hr[:, None]:
                 index = next(waiting)
                 if dataset.pictures[index].lr.shape[2] == 1:
@@ -371,6 +371,8 @@ def _evaluate_one(
     per_stage = config.per_stage and model is not None
     seconds, start = 0.0, time.perf_counter()
     before = (0, 0, 0.0) if model is None else (model.compilations, model.cache_hits, model.seconds)
+    if model is not None:
+        model.program_bytes.clear()
     scores: list[Scores | None] = [None] * len(dataset.pictures)
     for index, stages in super_resolve(model, dataset, per_stage=per_stage):
         seconds += time.perf_counter() - start
@@ -420,9 +422,10 @@ def _label(model: str, ensemble: bool) -> str:
 
 def _load(name: str, config: EvaluateConfig) -> "Upscaler":
     from isr_jax.inference import upscaler as infer
+    from isr_jax.inference.kernels import read_kernel
 
     prepare_process()
-    kernel = None if config.kernel is None else infer.read_kernel(config.kernel)
+    kernel = None if config.kernel is None else read_kernel(config.kernel)
     return infer.load(
         name, ensemble=config.ensemble, num_stages=config.num_stages, kernel=kernel, batch_size=config.batch_size
     )

@@ -2,22 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import jax
-import jax.numpy as jnp
 import tyro
 
 from isr_jax.__main__ import run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
+from isr_jax.models.export import export_stablehlo
 from isr_jax.models.model_file import find_model, load_model
-from isr_jax.solver.unrolled import ISRResCNet
-
-SMALLEST_SIZE = 8
-"""The noise estimate reflects 7 pixels at the border."""
-PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,42 +47,6 @@ def main(argv: list[str] | None = None) -> None:
     replace_file(output, lambda temporary: temporary.write_bytes(data))
     size = "any height and width of at least 8" if options.size is None else "{}x{} pixels".format(*options.size)
     print(f"wrote {output} ({len(data) / 2**20:.1f} MiB): LR pictures float32 (N, height, width, channels), {size}")
-
-
-def export_stablehlo(
-    model: ISRResCNet, *, size: tuple[int, int] | None = None, kernel_size: int | None = None
-) -> bytes:
-    """Returns the model, weights included, as StableHLO serialised by `jax.export`, for CPU, CUDA and TPU.
-
-    ``jax.export.deserialize(bytearray(data)).call(lr)`` maps LR pictures (N, height, width, channels), float32 on
-    0..255, to HR pictures. N is free; so are height and width (8 or more) unless given.
-
-    Args:
-      model: The model.
-      size: Height and width of the LR pictures, if they shall be fixed.
-      kernel_size: For the data terms "blur" and "released_kernel": the function's second input is then a blur kernel
-        (kernel_size, kernel_size).
-    Raises:
-      ConfigError: If the size is too small, or a kernel size is missing or not wanted.
-    """
-    config = model.config
-    takes_kernel = config.data_term in ("blur", "released_kernel")
-    if takes_kernel != (kernel_size is not None):
-        verb = "needs" if takes_kernel else "takes no"
-        raise ConfigError(f'a model with the data term "{config.data_term}" {verb} --kernel-size')
-    if size is not None and min(size) < SMALLEST_SIZE:
-        raise ConfigError(f"--size {size[0]} {size[1]}: pictures need at least {SMALLEST_SIZE} pixels a side")
-    if kernel_size is not None and kernel_size < 1:
-        raise ConfigError(f"--kernel-size is {kernel_size}; it must be at least 1")
-    folded = model.folded()
-    height, width = size or ("height", "width")
-    constraints = [] if size else [f"height >= {SMALLEST_SIZE}", f"width >= {SMALLEST_SIZE}"]
-    shape = jax.export.symbolic_shape(f"batch, {height}, {width}, {config.channels}", constraints=constraints)
-    arguments: list[Any] = [jax.ShapeDtypeStruct(shape, jnp.float32)]
-    if kernel_size is not None:
-        arguments.append(jax.ShapeDtypeStruct((kernel_size, kernel_size), jnp.float32))
-    upscale = jax.jit(lambda lr, kernel=None: folded(lr, kernel=kernel))
-    return bytes(jax.export.export(upscale, platforms=PLATFORMS)(*arguments).serialize())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from isr_jax.__main__ import run
+from isr_jax.__main__ import in_flags, run
 from isr_jax.benchmark.web import render
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
@@ -128,7 +128,7 @@ def make_app(config: ServeConfig) -> Starlette:
             try:
                 result = await run_in_threadpool(enlarge, name, bytes(data))
             except UserError as error:
-                return _refuse(422, str(error))
+                return _refuse(422, in_flags(str(error)))
         print(f"{name}: {len(data)} bytes, {time.perf_counter() - start:.1f} s", file=sys.stderr)
         return Response(result, media_type="image/png", headers=_HEADERS)
 

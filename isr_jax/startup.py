@@ -23,8 +23,8 @@ def prepare_process(*, compilation_cache: bool = True) -> None:
 def use_compilation_cache() -> Path | None:
     """Lets JAX keep compiled programs on disk, so that the next start of a command need not compile again.
 
-    The folder is $ISR_JAX_COMPILATION_CACHE, or the one JAX was already told (JAX_COMPILATION_CACHE_DIR), or isr_jax in
-    the user's cache folder ($XDG_CACHE_HOME or ~/.cache).
+    The folder is $ISR_JAX_COMPILATION_CACHE, or the one JAX was already told (JAX_COMPILATION_CACHE_DIR), or
+    `user_cache`.
 
     Returns: The folder, or None if $ISR_JAX_COMPILATION_CACHE is "off" or no folder can be made there.
     """
@@ -34,8 +34,7 @@ def use_compilation_cache() -> Path | None:
     if wanted.lower() in ("off", "0", "none"):
         jax.config.update("jax_enable_compilation_cache", False)
         return None
-    user_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(wanted or jax.config.jax_compilation_cache_dir or user_cache / "isr_jax")
+    folder = Path(wanted or jax.config.jax_compilation_cache_dir or user_cache())
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # a read-only home: a slower start is all it costs
@@ -44,6 +43,15 @@ def use_compilation_cache() -> Path | None:
     # What compiles in less time is not worth a file.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
     return folder
+
+
+def user_cache() -> Path:
+    """Returns the folder for what can be made again: isr_jax in $XDG_CACHE_HOME, or in ~/.cache.
+
+    An empty or relative $XDG_CACHE_HOME does not count, as the XDG Base Directory Specification says.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "isr_jax"
 
 
 def keep_freed_memory() -> bool:

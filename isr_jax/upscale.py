@@ -12,23 +12,13 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from isr_jax.__main__ import run
+from isr_jax.__main__ import in_flags, run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
-from isr_jax.physics.resize import imresize
-from isr_jax.pictures.images import (
-    FORMATS,
-    MAX_PIXELS,
-    Picture,
-    encode_image,
-    fill_transparent,
-    format_of,
-    list_images,
-    read_image,
-    scaled_picture,
-    write_image,
-)
+from isr_jax.inference.bicubic import BicubicUpscaler
+from isr_jax.pictures.images import FORMATS, MAX_PIXELS, encode_image, format_of, list_images, read_image, write_image
+from isr_jax.pictures.picture import Picture
 from isr_jax.startup import prepare_process
 
 BICUBIC = "bicubic"
@@ -66,6 +56,8 @@ class UpscaleConfig:
     """Refuse larger inputs: a small file can hold a picture that fills the memory."""
     skip_existing: bool = False
     """Leave alone what exists already in the output folder: resumes an interrupted run."""
+    overwrite: bool = False
+    """Replace what exists already in the output folder; a file that --output names itself is replaced anyway."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -79,6 +71,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"--scale {config.scale}: choose a positive factor")
     if config.format is not None and f".{config.format.lstrip('.').lower()}" not in {*FORMATS, ".npy"}:
         raise ConfigError(f"--format {config.format}: choose one of {', '.join(s[1:] for s in FORMATS)}, npy")
+    if config.overwrite and config.skip_existing:
+        raise ConfigError("--overwrite and --skip-existing contradict each other: give one of them")
     jobs = plan(config)
     todo = [(source, target) for source, target in jobs if not (config.skip_existing and Path(target).exists())]
     if not todo:
@@ -99,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
             message = f"-> {target}, {size}, {time.perf_counter() - start:.1f} s"
         _show_progress(number, len(todo), f"{source} {message}")
     for line in failed:
-        print(f"isr-jax: {line}", file=sys.stderr)
+        print(f"isr-jax: {in_flags(line)}", file=sys.stderr)
     if failed:
         raise UserError(f"{len(failed)} of {len(todo)} pictures failed; the others are done")
 
@@ -108,7 +102,8 @@ def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
     """Returns the pairs of input and output that the command line stands for; reads no picture.
 
     Raises:
-      ConfigError: If an input does not exist, outputs coincide with each other or with inputs, or cannot be written.
+      ConfigError: If an input does not exist, outputs coincide with each other or with inputs, cannot be written, or
+        exist in an output folder and nothing says what to do with them.
     """
     if not config.inputs:
         raise ConfigError("nothing to upscale: name pictures, folders, patterns, or - for standard input")
@@ -161,6 +156,10 @@ def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
             overwritten = source  # by another spelling or link
         if overwritten is not None:
             raise ConfigError(f"--output would overwrite {overwritten}: name another place")
+    existing = [target for target in targets if target.exists()]
+    if existing and targets != [output] and not config.overwrite and not config.skip_existing:
+        more = f" and {len(existing) - 1} more exist" if len(existing) > 1 else " exists"
+        raise ConfigError(f"{existing[0]}{more} already: --overwrite replaces, --skip-existing leaves what is there")
     return [(source, str(target)) for (source, _), target in zip(sources, targets, strict=True)]
 
 
@@ -174,16 +173,16 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
     if name == BICUBIC:
         if config.scale is None:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale")
-        scale = config.scale
-        return lambda picture: enlarge_bicubic(picture, scale)
+        return BicubicUpscaler(config.scale).upscale_picture
     from isr_jax.inference import upscaler as infer
+    from isr_jax.inference.kernels import read_kernel
 
     prepare_process()
     model = infer.load(
         name,
         ensemble=config.ensemble,
         num_stages=config.num_stages,
-        kernel=None if config.kernel is None else infer.read_kernel(config.kernel),
+        kernel=None if config.kernel is None else read_kernel(config.kernel),
         noise_std=config.noise_std,
     )
     if config.scale is not None and config.scale > model.scale:
@@ -194,16 +193,6 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
 def default_model(scale: float | int | None) -> str:
     """Returns the smallest shipped model that reaches a scale, or the largest: isr-lite-x2, -x3 or -x4."""
     return f"isr-lite-x{4 if scale is None else min(4, max(2, math.ceil(scale)))}"
-
-
-def enlarge_bicubic(picture: Picture, scale: float | int) -> tuple[Picture, np.ndarray]:
-    """Enlarges by MATLAB's bicubic imresize; the baseline, of the same kind as a model."""
-    pixels = picture.pixels
-    if picture.alpha is not None:
-        pixels = fill_transparent(pixels, picture.alpha)
-    size = picture.scaled_size(scale)
-    exact = imresize(pixels.astype(np.float32) / (257 if pixels.dtype == np.uint16 else 1), size=size)
-    return scaled_picture(picture, imresize(pixels, size=size)), exact
 
 
 def upscale_file(source: str, target: str, enlarge: Enlarge, config: UpscaleConfig) -> str:

@@ -20,7 +20,7 @@ from isr_jax.training.step import make_step  # noqa: E402
 
 erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, resolution="lr", weight_norm=False)
 config = TrainConfig(
-    model=ModelConfig(scale=2, num_stages=1, data_term="matlab_bicubic", prior=erd),
+    model=ModelConfig(scale=2, num_stages=1, physics="bicubic", prior=erd),
     data=DataConfig(batch_size=8, patch_size=6, placement=placement),
     parallel=ParallelConfig(
         mapping=mapping,

@@ -20,6 +20,6 @@ def random_model(config: ModelConfig, seed: int = 0) -> ISRResCNet:
 def save_random_model(path: Path, scale: int) -> Path:
     """Writes a model that is quick to compile."""
     erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, border="zero", resolution="lr")
-    plain = {"num_stages": 1, "data_term": "matlab_bicubic", "projection": False, "extrapolation": False}
+    plain = {"num_stages": 1, "physics": "bicubic", "projection": False, "extrapolation": False}
     save_model(path, random_model(ModelConfig(scale=scale, prior=erd, **plain)))
     return path

@@ -110,7 +110,7 @@ def test_there_and_back_through_json():
 
 
 def test_a_network_of_ones_own_is_one_class(tmp_path):
-    config = ModelConfig(scale=2, num_stages=2, data_term="none", projection=False, prior=ScaleConfig(start=0.25))
+    config = ModelConfig(scale=2, num_stages=2, physics="none", projection=False, prior=ScaleConfig(start=0.25))
     values = json.loads(json.dumps(config_to_dict(config)))
     assert values["prior"] == {"start": 0.25, "type": f"{__name__}:ScaleConfig"}
     assert config_from_dict(ModelConfig, values) == config

@@ -19,7 +19,7 @@ from isr_jax.models.model_file import load_model, parameters_to_dict, read_metad
 from isr_jax.models.torch_file import read_torch_file
 from tests.random_model import random_model
 from tests.released_weights import isrrescnet, srrescgan
-from tests.test_convert_torch import small_case
+from tests.test_certificate import small_case
 from tests.torch_writer import torch_bytes
 
 
@@ -100,7 +100,7 @@ def test_usage_errors(tmp_path, capsys):
 
 def test_a_model_that_pytorch_cannot_hold(tmp_path, capsys):
     erd = ERDConfig(features=2, num_blocks=1, feedback_steps=0, resolution="lr")
-    config = ModelConfig(num_stages=1, data_term="matlab_bicubic", prior=erd)
+    config = ModelConfig(num_stages=1, physics="bicubic", prior=erd)
     save_model(tmp_path / "lite.safetensors", random_model(config))
     assert convert(tmp_path / "lite.safetensors", tmp_path / "out.safetensors") == 1
     assert "prior.resolution is 'lr'" in capsys.readouterr().err

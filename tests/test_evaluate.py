@@ -14,11 +14,13 @@ from skimage.metrics import peak_signal_noise_ratio
 from isr_jax import evaluate
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ERDConfig, ModelConfig
-from isr_jax.inference.upscaler import Upscaler, round_to
+from isr_jax.inference.intensities import round_to
+from isr_jax.inference.upscaler import Upscaler
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.resize import crop_to_multiple, imresize
-from isr_jax.pictures.images import Picture, read_image, write_image
+from isr_jax.pictures.images import read_image, write_image
 from isr_jax.pictures.metrics import psnr, rgb_to_luma
+from isr_jax.pictures.picture import Picture
 from isr_jax.solver.unrolled import ISRResCNet
 
 
@@ -58,7 +60,7 @@ def models(tmp_path_factory):
     result = {}
     for seed in range(2):
         erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
-        model = ISRResCNet(ModelConfig(scale=2, num_stages=2, data_term="none", prior=erd), rngs=nnx.Rngs(seed))
+        model = ISRResCNet(ModelConfig(scale=2, num_stages=2, physics="none", prior=erd), rngs=nnx.Rngs(seed))
         path = folder / f"model{seed}.safetensors"
         save_model(path, model)
         result[str(path)] = model

@@ -10,7 +10,8 @@ import pytest
 
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig
-from isr_jax.export import export_stablehlo, main
+from isr_jax.export import main
+from isr_jax.models.export import export_stablehlo
 from isr_jax.models.model_file import save_model
 from tests.random_model import random_model
 
@@ -36,7 +37,7 @@ def pictures(*shape: int) -> np.ndarray:
 def test_runs_in_a_process_without_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     released = ModelConfig(num_stages=2, scale=2, prior=SMALL)
-    lite = ModelConfig(num_stages=2, scale=3, channels=1, per_stage=True, data_term="matlab_bicubic", prior=LITE)
+    lite = ModelConfig(num_stages=2, scale=3, channels=1, per_stage=True, physics="bicubic", prior=LITE)
     expected = {}
     for name, config in {"released": released, "lite": lite}.items():
         model = random_model(config)
@@ -64,7 +65,7 @@ def test_fixed_size(tmp_path):
 
 
 def test_the_kernel_is_a_second_input():
-    model = random_model(ModelConfig(num_stages=1, data_term="blur", prior=SMALL))
+    model = random_model(ModelConfig(num_stages=1, physics="blur", prior=SMALL))
     exported = jax.export.deserialize(bytearray(export_stablehlo(model, size=(9, 12), kernel_size=5)))
     lr, kernel = jnp.asarray(pictures(1, 9, 12, 3)), jnp.asarray(pictures(5, 5) / 255 / 12.5)
     np.testing.assert_allclose(exported.call(lr, kernel), UPSCALE(model, lr, kernel), atol=1e-3)
@@ -82,8 +83,8 @@ def test_usage_errors():
     model = random_model(ModelConfig(num_stages=1, prior=SMALL))
     with pytest.raises(ConfigError, match="at least 8 pixels"):
         export_stablehlo(model, size=(7, 12))
-    with pytest.raises(ConfigError, match="takes no --kernel-size"):
+    with pytest.raises(ConfigError, match="takes no `kernel_size`"):
         export_stablehlo(model, kernel_size=5)
-    model = random_model(ModelConfig(num_stages=1, data_term="blur", prior=SMALL))
-    with pytest.raises(ConfigError, match="needs --kernel-size"):
+    model = random_model(ModelConfig(num_stages=1, physics="blur", prior=SMALL))
+    with pytest.raises(ConfigError, match="needs `kernel_size`"):
         export_stablehlo(model)

@@ -22,6 +22,7 @@ def raising(error: BaseException):
         (UserError("a.png: not a picture; remove it"), 1, "isr-jax: a.png: not a picture; remove it\n"),
         (ConfigError("scale is 0; choose 2, 3 or 4"), 2, "isr-jax: scale is 0; choose 2, 3 or 4\n"),
         (UserError("two\nlines"), 1, "isr-jax: two lines\n"),
+        (ConfigError("`num_stages` is 0; `a.b_c`, too"), 2, "isr-jax: --num-stages is 0; --a.b-c, too\n"),
         (KeyboardInterrupt(), 130, "isr-jax: interrupted\n"),
         (
             ModuleNotFoundError("No module named 'tensorflow.data'", name="tensorflow.data"),

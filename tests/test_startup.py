@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from isr_jax.startup import user_cache
+
 PROGRAM = """
 import resource, sys
 from isr_jax.startup import prepare_process, use_compilation_cache
@@ -49,6 +51,15 @@ def test_the_cache_can_be_elsewhere_or_off(tmp_path):
     assert start(tmp_path, ISR_JAX_COMPILATION_CACHE="off")[0] == "None False"
     (tmp_path / "file").write_text("")
     assert start(tmp_path, ISR_JAX_COMPILATION_CACHE=str(tmp_path / "file" / "folder"))[0] == "None True"
+
+
+@pytest.mark.parametrize("given", ["", "relative", "../up"])
+def test_an_empty_or_relative_xdg_cache_home_does_not_count(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    assert user_cache() == tmp_path / ".cache" / "isr_jax"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/elsewhere")
+    assert user_cache() == Path("/elsewhere/isr_jax")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is kept on Linux only")

@@ -12,7 +12,7 @@ from isr_jax.training.state import average_params, get_params, make_bind
 
 def test_bound_parameters_are_used_and_come_back():
     erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, resolution="lr")
-    model = ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="matlab_bicubic", prior=erd), rngs=nnx.Rngs(0))
+    model = ISRResCNet(ModelConfig(scale=2, num_stages=1, physics="bicubic", prior=erd), rngs=nnx.Rngs(0))
     params = get_params(model)
     assert "prior.blocks.0.conv1.kernel" in params
     bind = make_bind(model)
@@ -54,7 +54,7 @@ def test_the_update_is_optax_own(kind):
 @pytest.mark.parametrize("per_stage", [False, True])
 def test_muon_orthogonalises_the_kernels_between_features_and_leaves_the_rest_to_adam(per_stage):
     erd = ERDConfig(features=6, num_blocks=1, feedback_steps=0, resolution="lr")
-    config = ModelConfig(scale=2, num_stages=2, per_stage=per_stage, data_term="matlab_bicubic", prior=erd)
+    config = ModelConfig(scale=2, num_stages=2, per_stage=per_stage, physics="bicubic", prior=erd)
     params = get_params(ISRResCNet(config, rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(0)
     grads = {name: jnp.asarray(rng.normal(size=value.shape) * 1e-3, jnp.float32) for name, value in params.items()}

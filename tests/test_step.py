@@ -28,7 +28,7 @@ CONFIG = TrainConfig(
     model=ModelConfig(
         scale=2,
         num_stages=4,
-        data_term="matlab_bicubic",
+        physics="bicubic",
         noise_from="lr",
         prior=ERDConfig(features=4, num_blocks=1, feedback_steps=1, kernel_size=3),
     ),

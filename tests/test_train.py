@@ -28,7 +28,7 @@ from isr_jax.config import *
 
 CONFIG = TrainConfig(
     model=ModelConfig(
-        scale=2, num_stages=2, data_term="matlab_bicubic", learned_step=True,
+        scale=2, num_stages=2, physics="bicubic", learned_step=True,
         extrapolation=False, projection=False, clip=False,
         prior=ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, border="zero", weight_norm=False,
                       first_shortcut=True, resolution="lr", carry_features=True),

@@ -35,7 +35,7 @@ def run(model, lr):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_iterate_as_defined(mode, channels):
     """The whole solver against the independent one in `reference.py`, in float64."""
-    model = build(data_term=mode, channels=channels)
+    model = build(physics=mode, channels=channels)
     lr = pictures((2, 10, 12, channels))
     kernel = gaussian(5, 1.2, channels) if mode == "released_kernel" else None
     iterates = jax.jit(lambda model, lr: model(lr, kernel=kernel, all_stages=True))(model, lr)
@@ -67,7 +67,7 @@ def test_initial_radii_and_momenta():
     np.testing.assert_allclose(model.log_momentum[1:], np.log(k / (k + 3)), atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"data_term": "matlab_bicubic", "learned_step": True, "prior": LR}])
+@pytest.mark.parametrize("options", [{}, {"physics": "bicubic", "learned_step": True, "prior": LR}])
 def test_a_stack_of_copies_is_the_shared_network_bit_for_bit(options):
     shared, stacked = build(**options), build(per_stage=True, **options)
     stacked.prior = jax.tree.map(lambda p: jnp.stack([p] * 3), shared.prior)
@@ -89,7 +89,7 @@ def test_fewer_stages_are_the_first_of_many(per_stage):
 
 
 def test_the_final_data_step_brings_the_result_nearer_to_the_observation():
-    options = {"data_term": "matlab_bicubic", "projection": False, "clip": False, "prior": LR}
+    options = {"physics": "bicubic", "projection": False, "clip": False, "prior": LR}
     without, model = build(**options), build(final_data_step=True, **options)
     lr = pictures()
     before, after = run(without, lr), run(model, lr)
@@ -103,12 +103,12 @@ def test_the_final_data_step_brings_the_result_nearer_to_the_observation():
     clipped = run(build(final_data_step=True, **(options | {"clip": True})), lr)
     assert 0 <= float(jnp.min(clipped)) < float(jnp.max(clipped)) <= 255
     with pytest.raises(ConfigError, match="needs a data term"):
-        ModelConfig(data_term="none", final_data_step=True)
+        ModelConfig(physics="none", final_data_step=True)
     with pytest.raises(ConfigError, match="loss.window"):
         TrainConfig(steps=1, model=model.config, loss=LossConfig(window=1))
 
 
-@pytest.mark.parametrize("options", [{}, {"data_term": "matlab_bicubic", "projection": False, "prior": LR}])
+@pytest.mark.parametrize("options", [{}, {"physics": "bicubic", "projection": False, "prior": LR}])
 def test_stages_may_run_in_windows(options):
     model = build(**options)
 
@@ -170,7 +170,7 @@ def test_a_given_noise_level_replaces_the_estimate():
 
 def test_the_data_term_alone_makes_the_picture_consistent():
     """With a network that removes nothing, the stages minimise ||H x - y||: Landweber with momentum."""
-    model = build(data_term="matlab_bicubic", projection=False, num_stages=10, prior=dataclasses.replace(LR))
+    model = build(physics="bicubic", projection=False, num_stages=10, prior=dataclasses.replace(LR))
     model.prior = jax.tree.map(jnp.zeros_like, model.prior)
     lr = pictures((1, 12, 12, 3))
     iterates = run(model, lr)
@@ -179,9 +179,7 @@ def test_the_data_term_alone_makes_the_picture_consistent():
 
 
 def test_half_the_options_of_the_small_network():
-    model = build(
-        data_term="matlab_bicubic", projection=False, extrapolation=False, clip=False, prior=LR, per_stage=True
-    )
+    model = build(physics="bicubic", projection=False, extrapolation=False, clip=False, prior=LR, per_stage=True)
     assert run(model, pictures()).shape == (3, 2, 20, 24, 3)
     grads = jax.jit(jax.grad(lambda model, lr: jnp.mean((model(lr) - 128) ** 2)))(model, pictures())
     flat = named(grads, "")
@@ -191,7 +189,7 @@ def test_half_the_options_of_the_small_network():
 
 def test_flips_and_transposes_commute_with_the_data_term():
     """MATLAB's bicubic treats all eight orientations alike; what the self-ensemble averages is the network alone."""
-    model = build(data_term="matlab_bicubic", projection=False, num_stages=2, prior=LR)
+    model = build(physics="bicubic", projection=False, num_stages=2, prior=LR)
     model.prior = jax.tree.map(jnp.zeros_like, model.prior)
     lr = pictures((1, 9, 12, 3))
     x = run(model, lr)[-1]
@@ -201,7 +199,7 @@ def test_flips_and_transposes_commute_with_the_data_term():
 
 def test_without_a_data_term_only_the_network_changes_the_initial_estimate():
     """At LR resolution, where the network is told a residual of zero."""
-    model = build(data_term="none", projection=False, extrapolation=False, clip=False, num_stages=1, prior=LR)
+    model = build(physics="none", projection=False, extrapolation=False, clip=False, num_stages=1, prior=LR)
     lr = pictures((1, 9, 12, 3))
     _, state = model.prepare(lr)
     noise, _ = model.prior(state.x, jnp.zeros_like(lr), state.carried)

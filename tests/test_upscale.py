@@ -16,7 +16,8 @@ from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.inference.upscaler import Upscaler, load
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.resize import imresize
-from isr_jax.pictures.images import Picture, read_image, write_image
+from isr_jax.pictures.images import read_image, write_image
+from isr_jax.pictures.picture import Picture
 from isr_jax.solver.unrolled import ISRResCNet
 
 ERD = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
@@ -32,7 +33,7 @@ def program_cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model() -> ISRResCNet:
-    return ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="none", prior=ERD), rngs=nnx.Rngs(0))
+    return ISRResCNet(ModelConfig(scale=2, num_stages=1, physics="none", prior=ERD), rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module")
@@ -101,12 +102,12 @@ def test_folders_keep_their_structure_and_resume(pixels, tmp_path, capfd, monkey
     (tmp_path / "in" / "notes.txt").write_text("not a picture")
     out = tmp_path / "in" / "out"  # inside the input: what is made there is not an input of the next run
     expected = ["a.png", "d.tif", "deep/c.webp", "deep/er/b.jpg", "e.bmp", "f.png"]
-    for _ in range(2):
-        assert bicubic(tmp_path / "in", "--output", out) == 0
+    for options in ([], ["--overwrite"]):
+        assert bicubic(tmp_path / "in", "--output", out, *options) == 0
         found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
         assert found == expected
     monkeypatch.chdir(tmp_path)
-    assert bicubic("in", "--output", out) == 0  # the same places, spelled otherwise
+    assert bicubic("in", "--output", out, "--overwrite") == 0  # the same places, spelled otherwise
     assert not (out / "out").exists()
     assert "6/6" in capfd.readouterr().err
     (out / "a.png").write_bytes(b"mine")
@@ -121,6 +122,64 @@ def test_folders_keep_their_structure_and_resume(pixels, tmp_path, capfd, monkey
     assert read_image(tmp_path / "png" / "er" / "b.png").format == "PNG"
 
 
+def test_what_is_there_is_replaced_only_where_that_was_said(pixels, tmp_path, capfd):
+    for name in ("a.png", "b.png", "c.png"):
+        write_image(tmp_path / "in" / name, pixels)
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("b.png", "c.png"):
+        (out / name).write_bytes(b"mine")
+    assert bicubic(tmp_path / "in", "-o", out) == 2
+    said = f"isr-jax: {out / 'b.png'} and 1 more exist already: --overwrite replaces, --skip-existing leaves"
+    assert capfd.readouterr().err.startswith(said)
+    assert bicubic(tmp_path / "in" / "b.png", "-o", out) == 2  # a folder: the name is ours, not the user's
+    assert f"{out / 'b.png'} exists already" in capfd.readouterr().err
+    assert bicubic(tmp_path / "in", "-o", out, "--overwrite", "--skip-existing") == 2
+    assert "contradict" in capfd.readouterr().err
+    assert {path.read_bytes() for path in out.iterdir()} == {b"mine"}
+    assert bicubic(tmp_path / "in", "-o", out, "--skip-existing") == 0
+    assert (out / "b.png").read_bytes() == b"mine"
+    assert read_image(out / "a.png").pixels.shape == (12, 16, 3)
+    assert bicubic(tmp_path / "in", "-o", out, "--overwrite") == 0
+    assert read_image(out / "b.png").pixels.shape == (12, 16, 3)
+    (out / "a.png").write_bytes(b"mine")
+    assert bicubic(tmp_path / "in" / "a.png", "-o", out / "a.png") == 0  # named: replaced, as cp does
+    assert read_image(out / "a.png").pixels.shape == (12, 16, 3)
+    assert bicubic(tmp_path / "in", "-o", tmp_path / "in", "--overwrite") == 2  # an input never is
+    assert read_image(tmp_path / "in" / "a.png").pixels.shape == (6, 8, 3)
+
+
+def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_path, capfd):
+    blurred = tmp_path / "blur.safetensors"
+    config = ModelConfig(scale=2, num_stages=1, physics="blur", prior=ERD)
+    save_model(blurred, ISRResCNet(config, rngs=nnx.Rngs(0)))
+    write_image(tmp_path / "a.png", pixels)
+    data, kernel = io.BytesIO(), tmp_path / "k.npy"
+    np.save(data, np.full((5, 5), 0.04, np.float32))
+    damaged = bytearray(data.getvalue())
+    damaged[20] ^= 0xFF
+    damaged[30] ^= 0x80
+    kernel.write_bytes(damaged)
+    np.save(tmp_path / "nan.npy", np.full((3, 3), np.nan))
+    np.save(tmp_path / "wide.npy", np.full((3, 40), 1 / 120))
+    for argv, message in [
+        (["--model", blurred, "--kernel", kernel], f"{kernel} is damaged or not an .npy file"),
+        (["--model", blurred, "--kernel", tmp_path / "nan.npy"], "--kernel holds nan at (0, 0)"),
+        (["--model", blurred, "--kernel", tmp_path / "wide.npy"], "--kernel is 40x3, larger than the enlarged picture"),
+        (["--model", blurred], "give --kernel"),
+        (["--model", model_file, "--kernel", tmp_path / "wide.npy"], "takes no blur kernel: no --kernel"),
+        (["--model", model_file, "--num-stages", 2], "--num-stages is 2"),
+    ]:
+        assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", *argv) == 2
+        said = capfd.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+    write_image(tmp_path / "folder" / "large.png", pixels)
+    write_image(tmp_path / "folder" / "small.png", pixels[:2, :2])
+    assert bicubic(tmp_path / "folder", "-o", tmp_path / "out", "--max-pixels", 10) == 1
+    assert "raise it (--max-pixels)" in capfd.readouterr().err  # in the list of what failed, too
+
+
 def test_patterns_and_several_files(pixels, tmp_path):
     for name in ("a1.png", "a2.png", "b1.png"):
         write_image(tmp_path / name, pixels)
@@ -133,7 +192,7 @@ def test_patterns_and_several_files(pixels, tmp_path):
     assert bicubic(tmp_path / "a1.png", "--output", f"{tmp_path}/v1.0/") == 0
     assert (tmp_path / "v1.0" / "a1.png").is_file()
     (tmp_path / "two" / "b1.png").rename(tmp_path / "two" / "c1.png")
-    assert bicubic(tmp_path / "two", "--output", tmp_path) == 0  # the folder above the input
+    assert bicubic(tmp_path / "two", "--output", tmp_path, "--overwrite") == 0  # the folder above the input
     assert (tmp_path / "c1.png").is_file()
 
 

@@ -7,20 +7,23 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 
 import isr_jax
-from isr_jax.config import ConfigError, ERDConfig, ModelConfig
-from isr_jax.inference.upscaler import TILE, Upscaler, _windows, macs_per_pixel, round_to
+from isr_jax.config import ConfigError, ERDConfig, ModelConfig, UserError
+from isr_jax.inference.intensities import round_to
+from isr_jax.inference.upscaler import Upscaler, macs_per_pixel
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.resize import imresize
-from isr_jax.pictures.images import Picture
+from isr_jax.pictures.images import write_image
+from isr_jax.pictures.picture import Picture
 from isr_jax.solver.unrolled import ISRResCNet
 
 TINY = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
 
 
 def make_model(**options) -> ISRResCNet:
-    settings = {"scale": 2, "num_stages": 2, "data_term": "none", "prior": TINY} | options  # quick to compile
+    settings = {"scale": 2, "num_stages": 2, "physics": "none", "prior": TINY} | options  # quick to compile
     return ISRResCNet(ModelConfig(**settings), rngs=nnx.Rngs(0))
 
 
@@ -85,38 +88,38 @@ def test_windows_give_the_whole_picture(monkeypatch, resolution):
         resolution=resolution,
         carry_features=resolution == "lr",
     )
-    model = make_model(projection=False, prior=erd, data_term="matlab_bicubic", final_data_step=True)
+    model = make_model(projection=False, prior=erd, physics="bicubic", final_data_step=True)
     lr = pictures(1, 190, 97, 3)
     expected = whole(model, lr)
-    monkeypatch.setattr("isr_jax.inference.upscaler.TILE", 16)  # grows to what the model sees, and 64 pixels
+    monkeypatch.setattr("isr_jax.inference.upscaler.MAX_WINDOW_FEATURES", 16)  # grows with what the model sees
+    monkeypatch.setattr("isr_jax.inference.tiles.LEAST_KEPT", 8)
     upscaler = Upscaler(model)
     hr = upscaler.upscale_batch(lr)
-    window = 2 * upscaler._halo() + 64  # pyright: ignore
-    assert window < 190
-    assert {key[0][1:3] for key in upscaler._programs} == {(window, min(window, 97))}
+    ((_, height, width, _),) = upscaler.program_bytes
+    assert height < 190 or width < 97
     np.testing.assert_allclose(hr, expected, atol=2e-3)
     assert np.abs(expected - np.repeat(np.repeat(lr, 2, 1), 2, 2)).mean() > 1  # the network does something
 
 
+def test_windows_of_a_shipped_model(monkeypatch):
+    upscaler = isr_jax.load("isr-lite-x2")
+    lr = imresize(pictures(50, 78, 3), 4)[None]
+    expected = upscaler.upscale_batch(lr)
+    monkeypatch.setattr("isr_jax.inference.upscaler.MAX_WINDOW_FEATURES", 1)
+    np.testing.assert_allclose(upscaler.upscale_batch(lr), expected, atol=1e-3)
+    assert len(upscaler.program_bytes) == 2
+
+
 def test_a_model_that_sees_the_whole_picture_is_not_cut(model):
     assert Upscaler(model)._halo() is None
-    assert Upscaler(make_model(projection=False, data_term="released_bilinear"))._halo() is None
-
-
-def test_windows_cover_every_pixel_once_with_their_surroundings():
-    for size in (10, TILE, TILE + 1, 777, 2000):
-        parts = _windows(size, TILE, 30)
-        assert [first for _, first, _ in parts] == [0] + [last for _, _, last in parts[:-1]]
-        assert parts[-1][2] == size
-        for start, first, last in parts:
-            assert start == 0 or first - start >= 30
-            assert start + TILE >= size or start + TILE - last >= 30
+    assert Upscaler(make_model(projection=False, physics="released_bilinear"))._halo() is None
 
 
 def test_upscale_keeps_type_shape_and_scale(model):
     upscaler = Upscaler(model)
     lr = pictures(6, 5, 3).round()
     exact = upscaler.upscale_batch(lr[None])[0]
+    np.testing.assert_array_equal(upscaler.upscale(jax.numpy.asarray(lr)), exact)
     np.testing.assert_array_equal(upscaler.upscale(lr), exact)
     np.testing.assert_array_equal(upscaler.upscale(lr.astype(np.uint8)), round_to(exact, np.uint8))
     deep = upscaler.upscale(lr.astype(np.uint16) * 257)
@@ -130,6 +133,104 @@ def test_upscale_keeps_type_shape_and_scale(model):
             upscaler.upscale(bad)
 
 
+def test_the_range_of_floating_point_is_never_guessed(model):
+    upscaler = Upscaler(model)
+    lr = pictures(6, 5, 3)
+    expected = upscaler.upscale(lr)
+    assert expected.max() > 128
+    for door in (upscaler.upscale, lambda image, **options: upscaler.upscale_batch(image[None], **options)[0]):
+        with pytest.raises(ValueError, match="value_range=1 .* or value_range=255"):
+            door(lr / 255)
+        sr = door(lr / 255, value_range=1)
+        assert sr.dtype == np.float32
+        np.testing.assert_allclose(sr * 255, expected, atol=2e-3)
+        np.testing.assert_allclose(
+            door(lr / 255, value_range=255), upscaler.upscale_batch(lr[None] / 255, value_range=255)[0]
+        )
+        for value in (np.nan, np.inf, -np.inf):
+            bad = lr.copy()
+            bad[2, 3, 1] = value
+            with pytest.raises(ValueError, match="NaN or infinite"):
+                door(bad)
+        with pytest.raises(ValueError, match="value_range is 1; that of uint8 is 255"):
+            door(lr.astype(np.uint8), value_range=1)
+    deep = (lr * 257).astype(np.uint16)
+    np.testing.assert_allclose(
+        upscaler.upscale_batch(deep[None])[0] / 257, upscaler.upscale(deep / np.float32(257)), atol=2e-3
+    )
+
+
+def test_no_pictures_are_an_empty_array(model):
+    upscaler = Upscaler(model)
+    none = np.zeros((0, 6, 5, 3), np.float32)
+    assert upscaler.upscale_batch(none).shape == (0, 12, 10, 3)
+    assert upscaler.upscale_batch(none, all_stages=True).shape == (2, 0, 12, 10, 3)
+    with pytest.raises(ValueError, match="pictures have shape"):
+        upscaler.upscale_batch(np.zeros((6, 5, 3), np.uint8)[..., None][..., :0])
+
+
+@pytest.mark.parametrize(
+    ("mode", "becomes"),
+    [
+        ("L", "L"),
+        ("LA", "LA"),
+        ("RGB", "RGB"),
+        ("RGBA", "RGBA"),
+        ("P", "RGB"),
+        ("1", "L"),
+        ("CMYK", "RGB"),
+        ("I;16", "I;16"),
+    ],
+)
+def test_pillow_images_come_back_as_their_kind(model, mode, becomes):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(pixels)
+    image = image if mode == "I;16" else image.convert(mode)
+    image.info["dpi"] = (72, 72)
+    result = Upscaler(model).upscale(image)
+    assert isinstance(result, Image.Image)
+    assert (result.mode, result.size, result.info["dpi"]) == (becomes, (10, 12), (144, 144))
+    if mode == becomes and mode in ("L", "RGB", "I;16"):
+        np.testing.assert_array_equal(np.asarray(result), Upscaler(model).upscale(np.asarray(image)))
+
+
+def test_paths_are_read_and_the_rest_is_refused_by_its_type(model, tmp_path):
+    pixels = pictures(6, 5, 3).astype(np.uint8)
+    write_image(tmp_path / "a.png", pixels)
+    upscaler = Upscaler(model)
+    for path in (tmp_path / "a.png", str(tmp_path / "a.png")):
+        np.testing.assert_array_equal(upscaler.upscale(path), upscaler.upscale(pixels))
+    with pytest.raises(UserError, match="none.png: No such file"):
+        upscaler.upscale(tmp_path / "none.png")
+    for bad, name in ((pixels.tolist(), "list"), (None, "NoneType"), (b"bytes", "bytes"), (3, "int")):
+        with pytest.raises(TypeError, match=f"a picture is an array, a Pillow image or a path, not {name}$"):
+            upscaler.upscale(bad)
+    with pytest.raises(ValueError, match="mode F"):
+        upscaler.upscale(Image.new("F", (4, 4)))
+
+
+def test_memory_is_told_by_the_shape_that_took_it(model):
+    upscaler = Upscaler(model)
+    assert upscaler.peak_bytes == 0
+    for shape in ((1, 30, 20, 3), (1, 6, 5, 3)):
+        upscaler.upscale_batch(pictures(*shape))
+    assert list(upscaler.program_bytes) == [(1, 30, 20, 3), (1, 6, 5, 3)]
+    assert upscaler.peak_bytes == upscaler.program_bytes[1, 30, 20, 3]
+    upscaler.program_bytes.clear()
+    upscaler.upscale_batch(pictures(1, 6, 5, 3))  # compiled before
+    assert 0 < upscaler.peak_bytes == upscaler.program_bytes[1, 6, 5, 3]
+
+
+def test_importing_registers_no_listener():
+    code = """
+import jax, jax._src.monitoring as monitoring
+before = len(monitoring.get_event_listeners())
+import isr_jax.inference.upscaler, isr_jax.upscale
+assert len(monitoring.get_event_listeners()) == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_grey_through_a_colour_model_and_colour_through_a_grey_model(model):
     lr = pictures(1, 6, 5, 1)
     expected = whole(model, lr.repeat(3, axis=3)).mean(axis=3, keepdims=True)
@@ -141,7 +242,7 @@ def test_grey_through_a_colour_model_and_colour_through_a_grey_model(model):
 
 
 def test_kernel_and_noise_level_reach_the_model():
-    blur = make_model(data_term="blur")
+    blur = make_model(physics="blur")
     kernel = np.outer([1, 2, 1], [1, 3, 1]) / 20
     lr = pictures(1, 6, 5, 3)
     upscaler = Upscaler(blur, kernel=kernel, noise_std=3)
@@ -152,20 +253,28 @@ def test_kernel_and_noise_level_reach_the_model():
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        ({"data_term": "blur"}, {}, "needs the blur kernel"),
+        ({"physics": "blur"}, {}, "needs the blur kernel"),
         ({}, {"kernel": np.ones((3, 3))}, "takes no blur kernel"),
-        ({"data_term": "blur"}, {"kernel": np.ones((3, 3, 2))}, "has shape"),
-        ({"data_term": "blur"}, {"kernel": np.ones((3, 3)), "ensemble": True}, "ensemble"),
+        ({"physics": "blur"}, {"kernel": np.ones((3, 3, 2))}, "`kernel` has shape"),
+        ({"physics": "blur"}, {"kernel": np.full((3, 3), np.nan)}, "`kernel` holds nan"),
+        ({"physics": "blur"}, {"kernel": np.ones((3, 3)), "ensemble": True}, "ensemble"),
         ({}, {"num_stages": 3}, "stages 1 to 2"),
         ({}, {"num_stages": 0}, "stages 1 to 2"),
-        ({}, {"noise_std": -1.0}, "noise_std is -1"),
-        ({}, {"noise_std": float("nan")}, "noise_std is nan"),
-        ({"projection": False}, {"noise_std": 5}, "no use of a noise level"),
+        ({}, {"noise_std": -1.0}, "`noise_std` is -1"),
+        ({}, {"noise_std": float("nan")}, "`noise_std` is nan"),
+        ({"projection": False}, {"noise_std": 5}, "no use of a noise level: leave out `noise_std`"),
     ],
 )
 def test_options_that_do_not_fit(config, options, message):
     with pytest.raises(ConfigError, match=message):
         Upscaler(make_model(**config), **options)
+
+
+def test_a_kernel_larger_than_the_picture():
+    upscaler = Upscaler(make_model(physics="blur"), kernel=np.full((3, 13), 1 / 39))
+    with pytest.raises(ConfigError, match="`kernel` is 13x3, larger than the enlarged picture of 12x10"):
+        upscaler.upscale(np.zeros((5, 6, 3), np.uint8))
+    assert upscaler.upscale(np.zeros((5, 7, 3), np.uint8)).shape == (10, 14, 3)
 
 
 def test_pictures_keep_what_belongs_to_them(model):
@@ -191,7 +300,7 @@ def test_pictures_keep_what_belongs_to_them(model):
 def test_macs_of_the_released_network():
     assert macs_per_pixel(ModelConfig()) / 10 == pytest.approx(1.52e6, rel=5e-3)
     erd = ERDConfig(features=32, num_blocks=2, feedback_steps=0, kernel_size=3, resolution="lr", weight_norm=False)
-    config = ModelConfig(data_term="matlab_bicubic", prior=erd)
+    config = ModelConfig(physics="bicubic", prior=erd)
     expected = (9 * (51 * 32 + 32 * 48) + 4 * 9 * 32 * 32) / 16
     assert macs_per_pixel(config, 3) == pytest.approx(3 * expected)
 
@@ -214,7 +323,7 @@ from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.inference.upscaler import Upscaler
 from isr_jax.solver.unrolled import ISRResCNet
 erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
-model = ISRResCNet(ModelConfig(scale=2, num_stages=1, data_term="none", prior=erd), rngs=nnx.Rngs(0))
+model = ISRResCNet(ModelConfig(scale=2, num_stages=1, physics="none", prior=erd), rngs=nnx.Rngs(0))
 upscaler, lr = Upscaler(model), np.random.default_rng(0).uniform(0, 255, (6, 5, 7, 3)).astype(np.float32)
 together = upscaler.upscale_batch(lr)
 apart = np.concatenate([upscaler.upscale_batch(one[None]) for one in lr])

@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 
 from isr_jax.benchmark.web import html_table, render
 from isr_jax.files import replace_file
-from isr_jax.pictures.images import Picture, encode_image
+from isr_jax.pictures.images import encode_image
+from isr_jax.pictures.picture import Picture
 
 PAPER = {
     ("Set5", 2): ((37.67, 0.9596), (37.79, 0.9600)),

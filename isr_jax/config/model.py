@@ -84,7 +84,7 @@ class ModelConfig(Config):
     """The observation model H where none is given with the pictures: a name of `isr_jax.physics.names` or module:Name;
     "released_*" are the released code's, the others have exact adjoints."""
     data_step: str = "gradient"
-    """How a stage uses H: gradient, conjugate_gradient, closed_form (`isr_jax.solver.data_step`), or module:function."""
+    """How a stage uses H: gradient, conjugate_gradient, closed_form (`isr_jax.solver.data_step`) or module:function."""
     data_step_iterations: Count = 10
     """Of "conjugate_gradient"."""
     data_weight: tuple[Positive, Positive] = (1e-2, 1e-3)

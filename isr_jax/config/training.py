@@ -58,7 +58,7 @@ class DataConfig(Config):
     train: tuple[str, ...] = ()
     """Folders of HR pictures (or of HR/ and LRx<scale>/), or DIV2K by its TFDS name, as "div2k/bicubic_x4"."""
     cache_dir: str = ""
-    """Where sub-images are kept between runs; empty: $ISR_JAX_CACHE, else ~/.cache/isr_jax."""
+    """Where sub-images are kept between runs; empty: $ISR_JAX_CACHE, else isr_jax in $XDG_CACHE_HOME or ~/.cache."""
     tile_size: Count = 480
     """Largest side of a sub-image, HR pixels; rounded down to a multiple of the scale."""
     patch_size: Count = 32

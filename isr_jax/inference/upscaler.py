@@ -7,32 +7,36 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import jax
 import numpy as np
 from jaxtyping import Float, Shaped
+from PIL import Image
 
-from isr_jax.config import ConfigError, ModelConfig, UserError
+from isr_jax.config import ConfigError
+from isr_jax.inference.conditions import Blur, Conditions, blur_kernels, make_conditions
+from isr_jax.inference.intensities import grey_level, round_to
+from isr_jax.inference.programs import compile_program, does_not_fit, memory_of_host, needed_bytes
+from isr_jax.inference.tiles import choose_window, upscale_windows
 from isr_jax.models.model_file import load_model
+from isr_jax.physics.physics import Physics
 from isr_jax.physics.resize import imresize
-from isr_jax.pictures.images import Picture, fill_transparent, scaled_picture
+from isr_jax.pictures.images import fill_transparent, read_image, scaled_picture
+from isr_jax.pictures.picture import Picture
+from isr_jax.pictures.pillow import picture_from_pillow, picture_to_pillow
 from isr_jax.solver.unrolled import ISRResCNet
 
 MAX_BATCH_PIXELS = 2**19
 """HR pixels that one batch may have: activations of the largest models take 1 kB and more for each."""
 
-TILE = 320
-"""Side of the windows, in LR pixels, in which large pictures are worked on where that is exact."""
+MAX_WINDOW_FEATURES = 2**24
+"""Numbers that one feature map of a window may have (64 MiB); a program holds a few such maps at a time."""
 
 MAX_PROGRAMS = 64
 """Compiled programs that are kept, one per shape; the oldest goes first."""
 
-_TILED_DATA_TERMS = ("matlab_bicubic", "blur", "decimation", "none")
-_FIXED_PHASE_DATA_TERMS = ("blur", "decimation", "released_kernel", "released_decimation")
-
-LRImages = Float[np.ndarray, "batch height width channels"]
+LRImages = Shaped[np.ndarray, "batch height width channels"]
 HRImages = Float[np.ndarray, "*stages batch hr_height hr_width channels"]
 
 
@@ -41,7 +45,8 @@ def load(
     *,
     ensemble: bool = False,
     num_stages: int | None = None,
-    kernel: Float[np.ndarray, "rows cols *channels"] | None = None,
+    physics: Physics | None = None,
+    blur: Blur | None = None,
     noise_std: float | int | None = None,
     batch_size: int = 16,
 ) -> "Upscaler":
@@ -58,33 +63,19 @@ def load(
         name=str(model),
         ensemble=ensemble,
         num_stages=num_stages,
-        kernel=kernel,
+        physics=physics,
+        blur=blur,
         noise_std=noise_std,
         batch_size=batch_size,
     )
 
 
-def read_kernel(path: Path) -> Float[np.ndarray, "rows cols *channels"]:
-    """Reads a blur kernel from an .npy file.
-
-    Raises:
-      ConfigError: If there is none, or it is not an array of numbers (k, k) or (k, k, channels).
-    """
-    try:
-        kernel = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not an .npy file"
-        raise ConfigError(f"--kernel {path}: {reason}; save the kernel with numpy.save") from error
-    if not isinstance(kernel, np.ndarray) or kernel.dtype.kind not in "fiu" or kernel.ndim not in (2, 3):
-        raise ConfigError(f"--kernel {path}: must hold numbers of shape (k, k) or (k, k, channels)")
-    return kernel.astype(np.float32)
-
-
 class Upscaler:
     """A model ready to run on pictures of any size, kind and number.
 
-    `compilations`, `cache_hits`, `seconds` (spent running, without compiling) and `peak_bytes` (of the largest program)
-    tell what running it has cost so far.
+    `compilations`, `cache_hits` and `seconds` (spent running, without compiling) tell what running it has cost so far;
+    `program_bytes` the memory that each program took which ran, by the shape of its LR batch, and `peak_bytes` the
+    most of them. Clear `program_bytes` to begin anew.
     """
 
     def __init__(
@@ -94,7 +85,8 @@ class Upscaler:
         name: str = "model",
         ensemble: bool = False,
         num_stages: int | None = None,
-        kernel: Float[np.ndarray, "rows cols *channels"] | None = None,
+        physics: Physics | None = None,
+        blur: Blur | None = None,
         noise_std: float | int | None = None,
         batch_size: int = 16,
     ):
@@ -105,99 +97,146 @@ class Upscaler:
           name: What messages call it.
           ensemble: Average over the eight flips and rotations of each picture (geometric self-ensemble).
           num_stages: Stop after so many stages; all by default.
-          kernel: Blur kernel of data terms "blur" and "released_kernel"; one for all channels or one each.
-          noise_std: Noise level of the pictures on the 0..255 scale; estimated from each if not given.
+          physics: How pictures were observed for which nothing else is said; the model's own by default.
+          blur: Instead of a physics, a blur before the model's own: a standard deviation in HR pixels, (std, std, angle
+            in degrees), or a kernel (k, k) or (k, k, C), what a point becomes.
+          noise_std: Noise level of such pictures on the 0..255 scale; estimated from each by default.
           batch_size: Most pictures that run together.
         Raises:
           ConfigError: If an option does not fit the model.
         """
         config = model.config
-        wants_kernel = config.data_term in ("blur", "released_kernel")
-        if wants_kernel and kernel is None:
-            raise ConfigError(f"{name} needs the blur kernel of the pictures: give it with --kernel FILE.npy")
-        if kernel is not None and not wants_kernel:
-            raise ConfigError(
-                f'{name} has data term "{config.data_term}", which takes no blur kernel: leave out --kernel'
-            )
-        if kernel is not None and (
-            kernel.ndim not in (2, 3) or (kernel.ndim == 3 and kernel.shape[2] != config.channels)
-        ):
-            raise ConfigError(f"the kernel has shape {kernel.shape}; {name} wants (k, k) or (k, k, {config.channels})")
         if num_stages is not None and not 1 <= num_stages <= config.num_stages:
-            raise ConfigError(f"num_stages is {num_stages}; {name} has stages 1 to {config.num_stages}")
-        if ensemble and config.data_term in _FIXED_PHASE_DATA_TERMS:
-            raise ConfigError(
-                f'{name} has data term "{config.data_term}", which flipped pictures do not obey: no --ensemble'
-            )
-        if noise_std is not None and not config.projection:
-            raise ConfigError(f"{name} makes no use of a noise level: leave out --noise-std")
+            raise ConfigError(f"`num_stages` is {num_stages}; {name} has stages 1 to {config.num_stages}")
+        if noise_std is not None and not model.uses_noise_std:
+            raise ConfigError(f"{name} makes no use of a noise level: leave out `noise_std`")
         if noise_std is not None and not 0 <= noise_std < math.inf:
-            raise ConfigError(f"noise_std is {noise_std}; it is a level on the 0..255 scale, 0 or more")
+            raise ConfigError(f"`noise_std` is {noise_std}; it is a level on the 0..255 scale, 0 or more")
         self.config, self.name, self.ensemble, self.batch_size = config, name, ensemble, batch_size
         self.num_stages = config.num_stages if num_stages is None else num_stages
         self.scale = config.scale
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(model))
-        self.macs_per_pixel = macs_per_pixel(config, self.num_stages) * (8 if ensemble else 1)
-        self.compilations = self.cache_hits = self.peak_bytes = 0
+        self.macs_per_pixel = model.macs_per_pixel(self.num_stages) * (8 if ensemble else 1)
+        self.compilations = self.cache_hits = 0
         self.seconds = 0.0
-        self._kernel = None if kernel is None else kernel.astype(np.float32)
-        self._noise_std = noise_std
-        self._programs: dict[tuple, Any] = {}
+        self.program_bytes: dict[tuple[int, ...], int] = {}
+        self._physics, self._noise_std = physics, noise_std
+        self._blur = None if blur is None else blur_kernels(blur, color=True)
+        self._programs: dict[tuple, jax.stages.Compiled] = {}
         devices = jax.local_devices()
         self._mesh = jax.make_mesh((len(devices),), ("batch",), (jax.sharding.AxisType.Auto,), devices=devices)
         self._model = jax.device_put(model, self._sharding())
 
+    @property
+    def peak_bytes(self) -> int:
+        """The most of `program_bytes`; 0 if nothing ran, or the backend does not say."""
+        return max(self.program_bytes.values(), default=0)
+
+    @overload
+    def upscale(self, image: Image.Image, **known: Any) -> Image.Image: ...
+    @overload
+    def upscale(self, image: Any, *, value_range: float | int | None = None, **known: Any) -> np.ndarray: ...
     def upscale(
-        self, image: Shaped[np.ndarray, "height width *channels"]
-    ) -> Shaped[np.ndarray, "new_h new_w *channels"]:
+        self, image: Any, *, value_range: float | int | None = None, **known: Any
+    ) -> np.ndarray | Image.Image:
         """Super-resolves one picture.
 
         Args:
-          image: Grey (H, W) or (H, W, 1), or RGB (H, W, 3): uint8, uint16, or floating point on 0..255.
-        Returns: The picture, `scale` times as large, of the same type; integers are rounded and clipped.
+          image: An array (NumPy or JAX), grey (H, W) or (H, W, 1), or RGB (H, W, 3): uint8, uint16, or floating
+            point; a Pillow image; or the path of a picture, whose transparency is left out.
+          value_range: The value of white of a floating-point array, such as 1 or 255 (the default). Has to be given
+            where no value is above 1. That of integers is their type's.
+          known: What is known of this picture: `physics` or `blur`, and `noise_std`, as for `Upscaler`.
+        Returns: The picture, `scale` times as large: an array of the same type and range (integers rounded and
+          clipped; for a path (H, W, 1) or (H, W, 3)), or for a Pillow image a Pillow image of the same kind (grey or
+          colour, with transparency or without), upright, with its profile and resolution.
         Raises:
-          UserError: If it does not fit into memory.
-          ValueError: If the shape or type is none of the above.
+          ConfigError: If the blur kernel is larger than the enlarged picture.
+          TypeError: If it is none of the above.
+          UserError: If it does not fit into memory, or the file is no picture.
+          ValueError: If its shape or type is none of the above, a value is not finite, or the range has to be given.
         """
+        if isinstance(image, Image.Image):
+            return picture_to_pillow(self.upscale_picture(picture_from_pillow(image), **known)[0])
+        if isinstance(image, str | os.PathLike):
+            return self.upscale_picture(read_image(image), **known)[0].pixels
+        if not isinstance(image, np.ndarray | jax.Array):
+            raise TypeError(f"a picture is an array, a Pillow image or a path, not {type(image).__name__}")
+        image = np.asarray(image)
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)) or 0 in image.shape:
             raise ValueError(f"a picture has shape (H, W), (H, W, 1) or (H, W, 3), not {image.shape}")
-        if image.dtype not in (np.uint8, np.uint16) and not np.issubdtype(image.dtype, np.floating):
-            raise ValueError(f"a picture is uint8, uint16 or floating point on 0..255, not {image.dtype}")
-        unit = 257 if image.dtype == np.uint16 else 1
-        lr = (image.reshape(*image.shape[:2], -1) / unit).astype(np.float32)
-        hr = self.upscale_batch(lr[None])[0].reshape(*(self.scale * s for s in image.shape[:2]), *image.shape[2:])
-        return round_to(hr * unit, image.dtype)
+        if known.get("blur") is not None:
+            known["blur"] = blur_kernels(known["blur"], color=True)
+        hr = self.upscale_batch(image.reshape(1, *image.shape[:2], -1), value_range=value_range, **known)
+        return round_to(hr.reshape(*(self.scale * s for s in image.shape[:2]), *image.shape[2:]), image.dtype)
 
-    def upscale_batch(self, lr: LRImages, *, all_stages: bool = False) -> HRImages:
+    def upscale_batch(
+        self, lr: LRImages, *, value_range: float | int | None = None, all_stages: bool = False, **known: Any
+    ) -> HRImages:
         """Super-resolves pictures of one shape.
 
         A model of colour sees grey as three equal channels, whose mean is returned; a model of grey sees each channel.
 
         Args:
-          lr: Pictures, grey or RGB, 0..255.
+          lr: Pictures, grey or RGB: uint8, uint16 or floating point.
+          value_range: As for `upscale`; it is asked for where no value of all the pictures is above 1.
           all_stages: Return the estimate after every stage, with a leading axis.
-        Returns: HR pictures, float32, neither rounded nor (unless the model does) clipped.
+          known: `physics`, or `blur` (a number, three, a kernel, or a kernel each: (N, k, k), or a list of kernels of
+            several sizes), and `noise_std`, one number or one each. A hundred kernels are one compilation.
+        Returns: HR pictures in the same range, float32, neither rounded nor (unless the model does) clipped.
         Raises:
+          ConfigError: If the blur kernel is larger than the enlarged pictures.
           UserError: If a picture does not fit into memory.
+          ValueError: As `upscale` does.
         """
-        return np.concatenate(list(self.upscale_batches(lr, all_stages=all_stages)), axis=-4)
+        parts = list(self.upscale_batches(lr, value_range=value_range, all_stages=all_stages, **known))
+        return np.concatenate(parts, axis=-4) if len(parts) > 1 else parts[0]
 
-    def upscale_batches(self, lr: LRImages, *, all_stages: bool = False) -> Iterator[HRImages]:
+    def upscale_batches(
+        self,
+        lr: LRImages,
+        *,
+        value_range: float | int | None = None,
+        all_stages: bool = False,
+        physics: Physics | None = None,
+        blur: Blur | None = None,
+        noise_std: Any = None,
+    ) -> Iterator[HRImages]:
         """Yields what `upscale_batch` returns in parts of a few pictures, in order, for sets that fill the memory.
 
-        All parts run through one program: the last one is filled up.
+        All parts run through one program: the last one is filled up. No pictures are one empty part.
         """
-        largest = MAX_BATCH_PIXELS // (lr.shape[1] * lr.shape[2] * self.scale**2)
-        largest = max(1, min(self.batch_size, largest))
-        size = math.ceil(len(lr) / math.ceil(len(lr) / largest))
-        if len(lr) > 1:
+        if lr.ndim != 4 or lr.shape[3] not in (1, 3) or 0 in lr.shape[1:]:
+            raise ValueError(f"pictures have shape (N, H, W, 1) or (N, H, W, 3), not {lr.shape}")
+        count, height, width, channels = lr.shape
+        unit = np.float32(grey_level(lr, value_range))
+        told = physics is not None or blur is not None
+        known = make_conditions(
+            self.config,
+            (count, height, width, self.config.channels),
+            physics=physics if told else self._physics,
+            blur=blur if told else self._blur,
+            noise_std=self._noise_std if noise_std is None else noise_std,
+        )
+        if count == 0:
+            stages = (self.num_stages,) if all_stages else ()
+            yield np.empty((*stages, 0, height * self.scale, width * self.scale, channels), np.float32)
+            return
+        largest = max(1, min(self.batch_size, MAX_BATCH_PIXELS // (height * width * self.scale**2)))
+        size = math.ceil(count / math.ceil(count / largest))
+        if count > 1:
             size = math.ceil(size / self._mesh.size) * self._mesh.size
-        for first in range(0, len(lr), size):
+        for first in range(0, count, size):
             batch = np.asarray(lr[first : first + size], np.float32)
-            filled = np.concatenate([batch, *[batch[:1]] * (size - len(batch))])
-            yield self._run_channels(filled, all_stages)[..., : len(batch), :, :, :]
+            batch = batch if unit == 1 else batch / unit
+            indices = np.minimum(np.arange(first, first + size), count - 1)
+            filled = np.concatenate([batch, *[batch[-1:]] * (size - len(batch))])
+            hr = self._run_channels(filled, known.take(indices), all_stages)[..., : len(batch), :, :, :]
+            yield hr if unit == 1 else hr * unit
 
-    def upscale_picture(self, picture: Picture, scale: float | int | None = None) -> tuple[Picture, np.ndarray]:
+    def upscale_picture(
+        self, picture: Picture, scale: float | int | None = None, **known: Any
+    ) -> tuple[Picture, np.ndarray]:
         """Super-resolves a picture with all that belongs to it.
 
         Transparency is enlarged apart (bicubic), the colour under it filled from the visible neighbours; the resolution
@@ -206,172 +245,95 @@ class Upscaler:
         Args:
           picture: What to enlarge.
           scale: Factor, at most the model's own: the result is downsampled (bicubic). The model's own by default.
+          known: `physics`, `blur`, `noise_std`, as for `upscale`.
         Returns: The picture, and its pixels before rounding: float32 on 0..255.
         Raises:
+          ConfigError: If the blur kernel is larger than the enlarged picture.
           UserError: If it does not fit into memory.
         """
         pixels = picture.pixels
-        unit = 257 if pixels.dtype == np.uint16 else 1
         if picture.alpha is not None:
             pixels = fill_transparent(pixels, picture.alpha)
-        hr = self.upscale_batch((pixels / unit).astype(np.float32)[None])[0]
+        if known.get("blur") is not None:
+            known["blur"] = blur_kernels(known["blur"], color=True)
+        hr = self.upscale_batch(pixels[None], **known)[0]
         if scale is not None and scale != self.scale:
             hr = imresize(hr, size=picture.scaled_size(scale))
-        return scaled_picture(picture, round_to(hr * unit, pixels.dtype)), hr
+        exact = hr / np.float32(257) if pixels.dtype == np.uint16 else hr
+        return scaled_picture(picture, round_to(hr, pixels.dtype)), exact
 
-    def _run_channels(self, lr: np.ndarray, all_stages: bool) -> np.ndarray:
+    def _run_channels(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
         channels = lr.shape[3]
         if channels == self.config.channels:
-            return self._run_ensemble(lr, all_stages)
+            return self._run_ensemble(lr, known, all_stages)
         if channels == 1:
-            return self._run_ensemble(lr.repeat(3, axis=3), all_stages).mean(axis=-1, keepdims=True)
-        hr = self._run_ensemble(np.concatenate(np.split(lr, channels, axis=3)), all_stages)
+            return self._run_ensemble(lr.repeat(3, axis=3), known, all_stages).mean(axis=-1, keepdims=True)
+        known = known.take(np.tile(np.arange(len(lr)), channels))
+        hr = self._run_ensemble(np.concatenate(np.split(lr, channels, axis=3)), known, all_stages)
         return np.concatenate(np.split(hr, channels, axis=-4), axis=-1)
 
-    def _run_ensemble(self, lr: np.ndarray, all_stages: bool) -> np.ndarray:
+    def _run_ensemble(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
         if not self.ensemble:
-            return self._run_tiles(lr, all_stages)
+            return self._run_tiles(lr, known, all_stages)
         total = np.zeros(())
-        for flip in (1, -1):
+        for flip in (False, True):
             for turns in range(4):
-                turned = np.rot90(lr[:, :, ::flip], turns, axes=(1, 2))
-                hr = self._run_tiles(np.ascontiguousarray(turned), all_stages)
-                total = total + np.rot90(hr, -turns, axes=(-3, -2))[..., ::flip, :].astype(np.float64)
+                turned = np.rot90(lr[:, :, ::-1] if flip else lr, turns, axes=(1, 2))
+                hr = self._run_tiles(np.ascontiguousarray(turned), known.turned(turns, flip), all_stages)
+                hr = np.rot90(hr, -turns, axes=(-3, -2)).astype(np.float64)
+                total = total + (hr[..., ::-1, :] if flip else hr)
         return (total / 8).astype(np.float32)
 
-    def _run_tiles(self, lr: np.ndarray, all_stages: bool) -> np.ndarray:
-        """Works on large pictures window by window, where no stage looks at the picture as a whole.
+    def _run_tiles(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
+        """Works on large pictures window by window, where no stage looks at the picture as a whole."""
+        size, halo = (lr.shape[1], lr.shape[2]), self._model.reach(known.physics, self.num_stages)
+        if halo is None or all_stages or (known.noise_std is None and self._model.uses_noise_std):
+            return self._run_program(lr, known, all_stages)
+        window = choose_window(size, halo, MAX_WINDOW_FEATURES // self._model.features_per_lr_pixel)
+        if window == size:
+            return self._run_program(lr, known, all_stages)
+        return upscale_windows(
+            lr, lambda part: self._run_program(part, known, False), scale=self.scale, window=window, halo=halo
+        )
 
-        Windows overlap by twice what an output pixel can see, so the result is that of the whole picture.
-        """
-        _, height, width, _ = lr.shape
-        halo = self._halo()
-        window = TILE if halo is None else max(TILE, 2 * halo + 64)
-        if halo is None or height * width <= window**2 or all_stages:
-            return self._run_program(lr, all_stages)
-        rows, columns = (_windows(size, window, halo) for size in (height, width))
-        s = self.scale
-        hr = np.empty((len(lr), height * s, width * s, lr.shape[3]), np.float32)
-        for top, first_row, last_row in rows:
-            for left, first_column, last_column in columns:
-                tile = self._run_program(lr[:, top : top + window, left : left + window], False)
-                kept = tile[:, (first_row - top) * s : (last_row - top) * s]
-                kept = kept[:, :, (first_column - left) * s : (last_column - left) * s]
-                hr[:, first_row * s : last_row * s, first_column * s : last_column * s] = kept
-        return hr
-
-    def _halo(self) -> int | None:
-        """Returns how far an output pixel sees, in LR pixels; None if it sees the whole picture."""
-        config, erd = self.config, self.config.erd
-        if config.projection or config.data_term not in _TILED_DATA_TERMS:
-            return None  # the noise level and the norm are the picture's
-        network = 2 * (erd.kernel_size // 2) + 2 * erd.num_blocks * max(1, erd.feedback_steps)
-        network = network if erd.resolution == "lr" else math.ceil(network / self.scale)
-        blur = 0 if self._kernel is None else math.ceil(max(self._kernel.shape[:2]) / self.scale)
-        data_step = 6 + 2 * blur  # 3 for H, 3 for its adjoint
-        return self.num_stages * (network + data_step) + config.final_data_step * data_step + 3  # 3 for the start
-
-    def _run_program(self, lr: np.ndarray, all_stages: bool) -> np.ndarray:
-        """Compiles for the shape, if it is new, and runs."""
-        images = jax.device_put(lr, self._sharding("batch" if len(lr) % self._mesh.size == 0 else None))
-        key = (lr.shape, all_stages)
+    def _run_program(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
+        """Compiles for the shapes, if they are new, and runs."""
+        split = "batch" if len(lr) % self._mesh.size == 0 else None
+        physics = jax.tree.map(
+            lambda axis, leaf: jax.device_put(leaf, self._sharding(None if axis is None else split)),
+            known.physics.axes(),
+            known.physics,
+            is_leaf=lambda axis: axis is None,
+        )
+        noise_std = None if known.noise_std is None else jax.device_put(known.noise_std, self._sharding(split))
+        arguments = (self._model, jax.device_put(lr, self._sharding(split)), physics, noise_std)
+        key = (lr.shape, all_stages, jax.tree.structure(arguments[2:]), *map(np.shape, jax.tree.leaves(physics)))
         try:
             if key not in self._programs:
                 if len(self._programs) == MAX_PROGRAMS:
                     del self._programs[next(iter(self._programs))]
-                self._programs[key] = self._compile(images, all_stages)
+                self._programs[key] = self._compile(arguments, all_stages)
+            self.program_bytes[lr.shape] = needed_bytes(self._programs[key])
             start = time.perf_counter()
-            hr = np.asarray(self._programs[key](self._model, images))
+            hr = np.asarray(self._programs[key](*arguments))
             self.seconds += time.perf_counter() - start
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise _does_not_fit(lr) from error
+            raise does_not_fit(lr) from error
         return hr
 
-    def _compile(self, images: jax.Array, all_stages: bool) -> Any:
-        noise_std = None if self._noise_std is None else np.full(len(images), self._noise_std, np.float32)
-
-        def run(model: ISRResCNet, lr: jax.Array) -> jax.Array:
+    def _compile(self, arguments: tuple[Any, ...], all_stages: bool) -> jax.stages.Compiled:
+        def run(model: ISRResCNet, lr: jax.Array, physics: Physics, noise_std: jax.Array | None) -> jax.Array:
             options = {"num_stages": self.num_stages, "all_stages": all_stages}
-            kernel = None if self._kernel is None else jax.numpy.asarray(self._kernel)
-            noise = None if noise_std is None else jax.numpy.asarray(noise_std)
-            return model(lr, kernel=kernel, noise_std=noise, **options)
+            return model(lr, physics=physics, noise_std=noise_std, **options)
 
-        hits = _cache_hits.count
-        program = jax.jit(run).lower(self._model, images).compile()
-        from_cache = _cache_hits.count > hits
+        program, from_cache = compile_program(jax.jit(run).lower(*arguments))
         self.cache_hits += from_cache
         self.compilations += not from_cache
-        memory = program.memory_analysis()
-        if memory is not None:
-            needed = memory.temp_size_in_bytes + memory.output_size_in_bytes + memory.argument_size_in_bytes
-            if jax.default_backend() == "cpu" and needed > _memory():
-                raise _does_not_fit(np.asarray(images), needed)  # else the system would end the process
-            self.peak_bytes = max(self.peak_bytes, needed)
+        if jax.default_backend() == "cpu" and needed_bytes(program) > memory_of_host():
+            raise does_not_fit(arguments[1], needed_bytes(program))  # else the system would end the process
         return program
 
     def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
         return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))
-
-
-def macs_per_pixel(config: ModelConfig, num_stages: int | None = None) -> float:
-    """Returns the multiply-adds of the convolutions per HR pixel: 1.52 million a stage for the released network."""
-    erd = config.erd
-    inputs = outputs = config.channels
-    if erd.resolution == "lr":
-        outputs = config.channels * config.scale**2
-        inputs = outputs + config.channels + erd.carry_features * erd.features
-    per_run = erd.num_blocks * 2 * 9 * erd.features**2 + (2 * erd.features**2 if erd.feedback_steps else 0)
-    network = erd.kernel_size**2 * erd.features * (inputs + outputs) + max(1, erd.feedback_steps) * per_run
-    network = network / config.scale**2 if erd.resolution == "lr" else network
-    return float(network * (config.num_stages if num_stages is None else num_stages))
-
-
-def round_to(values: Float[np.ndarray, "..."], dtype: Any) -> Shaped[np.ndarray, "..."]:
-    """Returns the values as a type: integers rounded and clipped to its range, floating point as it is."""
-    if np.issubdtype(dtype, np.floating):
-        return values.astype(dtype)
-    return np.clip(np.floor(values + 0.5), 0, np.iinfo(dtype).max).astype(dtype)
-
-
-def _windows(size: int, window: int, halo: int) -> list[tuple[int, int, int]]:
-    """Covers 0..size by windows of one length: (start of the window, first and last pixel taken from it)."""
-    if size <= window:
-        return [(0, 0, size)]
-    windows, first = [], 0
-    while first < size:
-        start = min(max(first - halo, 0), size - window)
-        last = size if start + window == size else start + window - halo
-        windows.append((start, first, last))
-        first = last
-    return windows
-
-
-def _does_not_fit(lr: np.ndarray, needed: int | None = None) -> UserError:
-    amount = "" if needed is None else f" (it needs {needed / 2**30:.1f} GiB)"
-    size = f"{lr.shape[2]}x{lr.shape[1]}"
-    return UserError(
-        f"a picture of {size} does not fit into memory with this model{amount}: cut it or use a smaller model"
-    )
-
-
-def _memory() -> float | int:
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not on this system
-        return math.inf
-
-
-class _CacheHits:
-    """Counts the programs that JAX found in its cache on disk."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        jax.monitoring.register_event_listener(self._listen)
-
-    def _listen(self, event: str, **_: Any) -> None:
-        self.count += event == "/jax/compilation_cache/cache_hits"
-
-
-_cache_hits = _CacheHits()

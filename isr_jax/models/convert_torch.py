@@ -1,75 +1,40 @@
-"""PyTorch's weights in and out: the table of names, both directions, and the certificate that the numbers agree.
-
-`key_table` pairs every tensor of the released networks with a parameter of ours and says how the axes move; it serves
-both directions. docs/weights.md explains it.
-"""
+"""PyTorch's weights in and out, by the table of `torch_names`; docs/weights.md explains it."""
 
 import hashlib
-import io
 import json
 import re
 import struct
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from isr_jax.config import ConfigError, DataTerm, ERDConfig, ModelConfig, UserError
+from isr_jax.config import ConfigError, ERDConfig, ModelConfig, UserError
 from isr_jax.files import replace_file
 from isr_jax.models.model_file import parameters_to_dict
-from isr_jax.models.torch_file import MAX_FILE_BYTES, parse_torch_file
-from isr_jax.physics.degradation import make_observation_model
-from isr_jax.solver.proximal import noise_radius, project_l2_ball
+from isr_jax.models.torch_file import parse_torch_file, read_bytes
+from isr_jax.models.torch_names import (
+    DATA_TERMS,
+    PARTS,
+    Entry,
+    Layout,
+    Mode,
+    WeightNormNames,
+    key_table,
+    spell,
+    to_ours,
+    to_torch,
+)
 from isr_jax.solver.unrolled import ISRResCNet
 
-Layout = Literal["ISRResCNet", "SRResCGAN"]
-Mode = Literal["bicubic", "bilinear", "kernel", "normal"]
-"""The released code's names of its data terms."""
-WeightNormNames = Literal["weight_g", "parametrizations"]
-"""How PyTorch names the two parts of a weight-normalised weight: up to 1.x, and since 2.0."""
-Kind = Literal["vector", "gain", "conv", "transposed"]
-
-DATA_TERMS: dict[str, DataTerm] = {
-    "bicubic": "released_bicubic",
-    "bilinear": "released_bilinear",
-    "kernel": "released_kernel",
-    "normal": "released_decimation",
-}
 # The exponential moving average first: those are the weights one evaluates with.
 WRAPPERS = ("params_ema", "model_state_dict", "state_dict", "params")
-# What the network is made of, in the two layouts.
-PARTS: dict[Layout, tuple[str, str]] = {
-    "ISRResCNet": ("model.conv", "model.resblocks"),
-    "SRResCGAN": ("model.conv1", "model.layer1"),
-}
 LARGEST_WEIGHT = 1e6
 """Far beyond any trained weight; what a flipped bit of an exponent makes."""
-QUANTITIES = ("init", "sigma", "grad_in", "grad", "erd_in", "erd", "iterates", "output")
-"""What a golden file may hold to compare, or to compute from."""
-TOLERANCE = 0.02
-"""Grey levels on 0..255 that the certificate allows. Ten stages of float32 differ by about 0.001."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One tensor of PyTorch's and the parameter of ours that it is."""
-
-    key: str
-    """PyTorch's name, weight normalisation spelled ``weight_g``, ``weight_v``."""
-    parameter: str
-    """Our name."""
-    kind: Kind
-    """How the axes move; see `to_ours`."""
-    shape: tuple[int, ...]
-    """PyTorch's shape."""
-    duplicate_of: str | None = None
-    """The key that this one repeats."""
 
 
 @dataclass(frozen=True)
@@ -80,87 +45,6 @@ class ImportedWeights:
     parameters: dict[str, np.ndarray]
     provenance: dict[str, Any]
     """Goes into the model file: source, SHA-256, layout, and what was left out."""
-
-
-# --- the table -------------------------------------------------------------------------------------------------------
-
-
-def key_table(config: ModelConfig, layout: Layout) -> list[Entry]:
-    """Returns every tensor that a state dict of this network holds, duplicates included, in PyTorch's order."""
-    erd, encoder_and_blocks = config.erd, PARTS[layout]
-    features, channels, size = erd.features, config.channels, erd.kernel_size
-
-    def conv(name: str, parameter: str, shape: tuple[int, ...], kind: Kind = "conv", duplicate_of: str = ""):
-        # Weight normalisation keeps dimension 0 of PyTorch's weight: a convolution's outputs, but the *inputs* of a
-        # transposed convolution, whose weight is (inputs, outputs, height, width).
-        gain: tuple[int, ...] = (shape[0], 1, 1, 1)
-        outputs = shape[1] if kind == "transposed" else shape[0]
-        weights: list[tuple[str, str, Any, tuple[int, ...]]] = [("bias", "bias", "vector", (outputs,))]
-        if erd.weight_norm:
-            weights += [("weight_g", "gain", "gain", gain), ("weight_v", "kernel", kind, shape)]
-        else:
-            weights += [("weight", "kernel", kind, shape)]
-        return [
-            Entry(f"{name}.{theirs}", f"{parameter}.{ours}", k, s, f"{duplicate_of}.{theirs}" if duplicate_of else None)
-            for theirs, ours, k, s in weights
-        ]
-
-    def block(name: str, i: int, duplicate_of: str = "") -> list[Entry]:
-        entries = []
-        square = (features, features, 3, 3)
-        for n in (1, 2):
-            original = f"{duplicate_of}.{i}.conv{n}" if duplicate_of else ""
-            entries += conv(f"{name}.{i}.conv{n}", f"prior.blocks.{i}.conv{n}", square, duplicate_of=original)
-        for n in (1, 2):
-            key, parameter = f"{i}.relu{n}.weight", f"prior.blocks.{i}.prelu{n}.slope"
-            original = f"{duplicate_of}.{key}" if duplicate_of else None
-            entries.append(Entry(f"{name}.{key}", parameter, "vector", (features,), original))
-        return entries
-
-    encoder, blocks = encoder_and_blocks
-    table = [Entry("alpha", "log_radius", "vector", (config.num_stages,))]
-    if config.extrapolation:
-        table.append(Entry("w", "log_momentum", "vector", (config.num_stages,)))
-    table += conv(encoder, "prior.encoder", (features, channels, size, size))
-    for i in range(erd.num_blocks):
-        table += block(blocks, i)
-    if erd.feedback_steps:
-        table += conv("model.fbblock.compress_in", "prior.compress", (features, 2 * features, 1, 1))
-        table.append(Entry("model.fbblock.prelu.weight", "prior.compress_prelu.slope", "vector", (2 * features,)))
-        for i in range(erd.num_blocks):
-            table += block("model.fbblock.RBs", i, duplicate_of=blocks)
-    table += conv("model.conv_out", "prior.decoder", (features, channels, size, size), "transposed")
-    return table
-
-
-def to_ours(array: np.ndarray, kind: Kind) -> np.ndarray:
-    """Moves the axes of PyTorch's array to ours: OIHW to HWIO, a gain to a vector.
-
-    A transposed convolution of stride 1 is the convolution with the kernel flipped in both directions; its weight is
-    (inputs, outputs, height, width).
-    """
-    match kind:
-        case "vector":
-            return array
-        case "gain":
-            return array.reshape(-1)
-        case "conv":
-            return array.transpose(2, 3, 1, 0)
-        case "transposed":
-            return array[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
-
-
-def to_torch(array: np.ndarray, kind: Kind) -> np.ndarray:
-    """The inverse of `to_ours`."""
-    match kind:
-        case "vector":
-            return array
-        case "gain":
-            return array.reshape(-1, 1, 1, 1)
-        case "conv":
-            return array.transpose(3, 2, 0, 1)
-        case "transposed":
-            return array.transpose(2, 3, 0, 1)[:, :, ::-1, ::-1]
 
 
 # --- in --------------------------------------------------------------------------------------------------------------
@@ -180,7 +64,7 @@ def import_weights(
       UserError: If the file cannot be read, or is not exactly such a network: all of what is wrong is listed.
     """
     path = Path(path)
-    data = _read_bytes(path)
+    data = read_bytes(path)
     if is_safetensors(data):
         tensors, notes = _read_safetensors(data, path)
     else:
@@ -196,11 +80,11 @@ def import_weights(
         feedback_steps = int(notes.get("feedback_steps", 4)) if has_feedback else 0
     if has_feedback != (feedback_steps > 0):
         raise ConfigError(
-            f"{path} has {'a' if has_feedback else 'no'} feedback block (model.fbblock), so --feedback-steps must be "
+            f"{path} has {'a' if has_feedback else 'no'} feedback block (model.fbblock), so `feedback_steps` must be "
             + ("at least 1" if has_feedback else "0")
         )
     if layout == "ISRResCNet":
-        config = replace(config, data_term=DATA_TERMS[mode or notes.get("mode", "bicubic")])
+        config = replace(config, physics=DATA_TERMS[mode or notes.get("mode", "bicubic")])
     config = replace(
         config,
         scale=notes.get("scale", 4) if scale is None else scale,
@@ -233,15 +117,6 @@ def load_released_weights(path: str | Path, config: ModelConfig) -> dict[str, np
         if getattr(found.config, name) != getattr(config, name):
             raise UserError(f"{path} has {name} = {getattr(found.config, name)}, the model {getattr(config, name)}")
     return found.parameters
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"{path}: larger than {MAX_FILE_BYTES >> 30} GiB, which no checkpoint of this network is")
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def is_safetensors(data: bytes) -> bool:
@@ -344,7 +219,7 @@ def _detect(state: dict[str, np.ndarray], path: Path) -> tuple[Layout, ModelConf
         return layout, ModelConfig(
             channels=channels,
             num_stages=1 if gan else num_stages,
-            data_term="none" if gan else "released_bicubic",
+            physics="none" if gan else "released_bicubic",
             extrapolation=not gan,
             noise_from="initial" if gan else "lr",
             prior=ERDConfig(
@@ -409,17 +284,17 @@ def export_weights(path: str | Path, model: ISRResCNet, *, names: WeightNormName
       UserError: If the released networks cannot compute what this model does; every such field is named.
     """
     config = model.config
-    layout: Layout = "SRResCGAN" if config.data_term == "none" else "ISRResCNet"
+    layout: Layout = "SRResCGAN" if config.physics == "none" else "ISRResCNet"
     _check_expressible(config, layout)
     ours = parameters_to_dict(model)
     tensors = {
-        _spell(entry.key, names): np.ascontiguousarray(to_torch(ours[entry.parameter], entry.kind))
+        spell(entry.key, names): np.ascontiguousarray(to_torch(ours[entry.parameter], entry.kind))
         for entry in key_table(config, layout)
     }
     modes = {data_term: mode for mode, data_term in DATA_TERMS.items()}
     notes: dict[str, Any] = {"scale": config.scale, "feedback_steps": config.erd.feedback_steps}
-    if config.data_term in modes:
-        notes["mode"] = modes[config.data_term]
+    if config.physics in modes:
+        notes["mode"] = modes[config.physics]
     data = safetensors.numpy.save(tensors, metadata={"format": "pt", "isr_jax": json.dumps(notes)})
     replace_file(Path(path), lambda temporary: temporary.write_bytes(data))
 
@@ -431,7 +306,7 @@ def _check_expressible(config: ModelConfig, layout: Layout) -> None:
         scale=config.scale,
         channels=config.channels,
         num_stages=1 if layout == "SRResCGAN" else config.num_stages,
-        data_term=config.data_term if config.data_term in (*DATA_TERMS.values(), "none") else "released_bicubic",
+        physics=config.physics if config.physics in (*DATA_TERMS.values(), "none") else "released_bicubic",
         extrapolation=layout == "ISRResCNet",
         noise_from="lr" if layout == "ISRResCNet" else "initial",
         radius_range=config.radius_range,
@@ -452,99 +327,3 @@ def _check_expressible(config: ModelConfig, layout: Layout) -> None:
     ]
     if differences:
         raise UserError(f"PyTorch's {layout} cannot hold this model: {'; '.join(differences)}")
-
-
-def _spell(key: str, names: WeightNormNames) -> str:
-    if names == "parametrizations":
-        key = key.replace(".weight_g", ".parametrizations.weight.original0")
-        key = key.replace(".weight_v", ".parametrizations.weight.original1")
-    return key
-
-
-# --- the certificate -------------------------------------------------------------------------------------------------
-
-
-def certify(model: ISRResCNet, golden: str | Path) -> dict[str, Any]:
-    """Compares the model with what PyTorch computed from the same weights, quantity by quantity and stage by stage.
-
-    Args:
-      model: The imported model.
-      golden: An .npz file as experiments/make_golden.py writes: ``lr``, ``scale`` and what PyTorch made of it, of
-        ``mode``, ``kernel``, ``init``, ``sigma``, ``grad_in`` and ``grad``, ``erd_in`` and ``erd``, ``iterates``,
-        ``output``.
-    Returns: The certificate: the golden file's name and SHA-256, the tolerance, the largest difference of each quantity
-      in grey levels ("stage 1", ... for the iterates), and whether it "holds".
-    Raises:
-      UserError: If the file cannot be read or is for another scale, data term, or colour mode.
-    """
-    path = Path(golden)
-    data = _read_bytes(path)
-    case = _read_golden(data, path)
-    config = model.config
-    mode = str(case["mode"]) if "mode" in case else None
-    for name, theirs, ours in (
-        ("--scale", int(case["scale"]), config.scale),
-        ("--mode", DATA_TERMS.get(mode or "", "none"), config.data_term),
-        ("the number of channels", case["lr"].shape[-1], config.channels),
-    ):
-        if theirs != ours:
-            raise UserError(f"{path} is for {name} {theirs}, the model for {ours}: convert with what the file is for")
-    try:
-        lr = jnp.asarray(case["lr"], jnp.float32)
-        # PyTorch's kernel is (channels, 1, rows, columns).
-        kernel = jnp.asarray(case["kernel"][:, 0].transpose(1, 2, 0), jnp.float32) if "kernel" in case else None
-        arrays = {name: jnp.asarray(array, jnp.float32) for name, array in case.items() if name in QUANTITIES}
-        computed = _compute(model, lr, kernel, arrays)
-    except (IndexError, TypeError, ValueError) as error:
-        raise UserError(f"{path} does not fit the model: {error}") from None
-    differences: dict[str, float] = {}
-    for name in (name for name in QUANTITIES if name in computed):
-        value = computed[name]
-        if value.shape != case[name].shape:
-            raise UserError(f"{path}: {name} has shape {case[name].shape}, the model computes {value.shape}")
-        difference = np.abs(np.asarray(value, np.float64) - case[name])
-        difference = np.where(np.isfinite(difference), difference, np.inf)
-        if name == "iterates":
-            differences |= {f"stage {k}": float(of_stage.max()) for k, of_stage in enumerate(difference, 1)}
-        else:
-            differences[name] = float(difference.max())
-    if not differences:
-        raise UserError(f"{path} holds nothing to compare with (iterates, output, init, sigma, grad, erd)")
-    return {
-        "golden": path.name,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "tolerance": TOLERANCE,
-        "largest_difference": differences,
-        "holds": max(differences.values()) <= TOLERANCE,
-    }
-
-
-def _read_golden(data: bytes, path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            case = {name: file[name] for name in file.files}
-    except Exception as error:  # np.load has no list of what it raises on damaged files
-        raise UserError(f"{path} is not a golden .npz file ({type(error).__name__}: {error})") from None
-    if "lr" not in case or "scale" not in case or case["lr"].ndim != 4 or case["scale"].ndim != 0:
-        raise UserError(f"{path} is not a golden file: it needs at least lr (N, height, width, channels) and scale")
-    return case
-
-
-@jax.jit
-def _compute(
-    model: ISRResCNet, lr: jax.Array, kernel: jax.Array | None, case: dict[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """Returns what the model makes of each quantity that the golden file has."""
-    observation, state = model.prepare(lr, kernel=kernel)
-    computed = {"init": state.x, "sigma": observation.noise_std}
-    if "grad_in" in case:
-        degradation = make_observation_model(model.config.data_term, lr.shape, model.config.scale, kernel=kernel)
-        computed["grad"] = degradation.gradient(case["grad_in"], lr)
-    if "erd_in" in case:
-        noise, _ = model.prior(case["erd_in"])
-        radius = noise_radius(observation.noise_std, model.log_radius[0], noise[0].size)
-        computed["erd"] = project_l2_ball(noise, radius)
-    if "iterates" in case or "output" in case:
-        _, iterates = model.iterate(observation, state, 0, model.config.num_stages)
-        computed |= {"iterates": iterates, "output": iterates[-1]}
-    return {name: value for name, value in computed.items() if name in case}

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from isr_jax.config import ConfigError
@@ -39,11 +40,12 @@ class Blur(Physics, kw_only=False):
     allow_zero_sum: bool = struct.field(pytree_node=False, default=False)
 
     scale = 1
+    start_reach = 0
 
     def __post_init__(self) -> None:
         # JAX rebuilds the object around placeholders and traced arrays, of which (k, k, C) is one picture's under vmap.
         dimensions = getattr(self.kernel, "ndim", 4)
-        traced = isinstance(self.kernel, jax.core.Tracer)
+        traced = isinstance(self.kernel, Tracer)
         if isinstance(self.kernel, list | tuple) or dimensions < 3 or (dimensions == 3 and not traced):
             object.__setattr__(self, "kernel", as_kernels(self.kernel, allow_zero_sum=self.allow_zero_sum))
 
@@ -103,7 +105,7 @@ def convolve(x: Images, kernel: Kernels, border: Border) -> Images:
     fixed = isinstance(x.shape[1], int) and isinstance(x.shape[2], int)
     if rows * cols > DIRECT_TAPS and fixed:
         if border == "periodic":
-            return _transform(x, transfer(kernel, x.shape[1:3]))
+            return _transform(x, transfer(kernel, (x.shape[1], x.shape[2])))
         pads = ((0, 0), (rows, rows), (cols, cols), (0, 0))
         size = x.shape[1] + 2 * rows, x.shape[2] + 2 * cols
         y = _transform(jnp.pad(x, pads, mode=mode), transfer(kernel, size))

@@ -58,8 +58,8 @@ def pad_kernels(kernels: Sequence[Shaped[np.ndarray, "..."]], size: int | None =
     """
     if not kernels or any(k.ndim != 2 for k in kernels):
         raise ConfigError(f"kernels to be padded are (k, k) each, not {[k.shape for k in kernels]}")
-    largest = max(max(k.shape) for k in kernels)
-    size = largest if size is None else size
+    largest: int = max(max(k.shape) for k in kernels)
+    size = size or largest
     if largest > size:
         raise ConfigError(f"a kernel of {largest} pixels does not fit into {size}")
     padded = np.zeros((len(kernels), size, size), np.result_type(*kernels))

@@ -45,6 +45,8 @@ class Physics(struct.PyTreeNode, kw_only=True):
     """The one LR height and width that it is for; None: any."""
     reach: ClassVar[int | None] = None
     """How many LR pixels to each side of its own an LR pixel sees, as blocks of HR pixels; None: the whole picture."""
+    start_reach: ClassVar[int | None] = None
+    """How many LR pixels to each side of its block a pixel of the initial estimate sees; None: the whole picture."""
     observes: ClassVar[bool] = True
     """Whether there is an H at all; without one only the initial estimate has a meaning."""
 
@@ -184,6 +186,13 @@ class Composed(Physics):
             return None
         return self.outer.reach + math.ceil(self.inner.reach / self.outer.scale)
 
+    @property
+    def start_reach(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The sum, counted alike."""
+        if self.outer.start_reach is None or self.inner.start_reach is None:
+            return None
+        return self.outer.start_reach + math.ceil(self.inner.start_reach / self.outer.scale)
+
     def apply(self, x: Images) -> Images:
         """Returns H_outer H_inner x."""
         return self.outer.apply(self.inner.apply(x))
@@ -233,12 +242,17 @@ class Turned(Physics):
     def lr_size(self) -> tuple[int, int] | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The inner one's, turned."""
         size = self.inner.lr_size
-        return size if size is None or self.turns % 2 == 0 else size[::-1]
+        return size if size is None or self.turns % 2 == 0 else (size[1], size[0])
 
     @property
     def reach(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The inner one's."""
         return self.inner.reach
+
+    @property
+    def start_reach(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The inner one's."""
+        return self.inner.start_reach
 
     def apply(self, x: Images) -> Images:
         """Turns back, applies, turns."""

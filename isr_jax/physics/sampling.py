@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from isr_jax.config import ConfigError
@@ -28,6 +29,8 @@ class Bicubic(Physics, kw_only=False):
     """MATLAB's `imresize(x, 1 / scale)`, bicubic and antialiased (a = -1/2, symmetric border), without rounding."""
 
     scale: int = struct.field(pytree_node=False)  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    start_reach = 2
 
     def __post_init__(self) -> None:
         _check_scale("Bicubic", self.scale)
@@ -73,6 +76,7 @@ class Decimation(Physics, kw_only=False):
     """Row and column in the block, or one number for both."""
 
     reach = 0
+    start_reach = 2
 
     def __post_init__(self) -> None:
         _check_scale("Decimation", self.scale)
@@ -112,6 +116,7 @@ class BoxAverage(Physics, kw_only=False):
     scale: int = struct.field(pytree_node=False)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     reach = 0
+    start_reach = 2
 
     def __post_init__(self) -> None:
         _check_scale("BoxAverage", self.scale)
@@ -144,7 +149,7 @@ class Identity(Physics):
     """y = x: denoising."""
 
     scale = 1
-    reach = 0
+    reach = start_reach = 0
 
     def apply(self, x: Images) -> Images:
         """Returns x."""
@@ -180,7 +185,7 @@ class Mask(Physics, kw_only=False):
     reach = 0
 
     def __post_init__(self) -> None:
-        dimensions, traced = getattr(self.mask, "ndim", 4), isinstance(self.mask, jax.core.Tracer)
+        dimensions, traced = getattr(self.mask, "ndim", 4), isinstance(self.mask, Tracer)
         if dimensions == 2 or (dimensions == 3 and not traced):  # see Blur
             mask = jnp.asarray(self.mask, jnp.float32)
             object.__setattr__(self, "mask", mask[..., None] if dimensions == 3 else mask[None, ..., None])
@@ -194,7 +199,7 @@ class Mask(Physics, kw_only=False):
     @property
     def lr_size(self) -> tuple[int, int]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The mask's."""
-        return self._masks.shape[1:3]
+        return self._masks.shape[1], self._masks.shape[2]
 
     def apply(self, x: Images) -> Images:
         """Returns what is seen.

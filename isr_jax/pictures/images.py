@@ -7,23 +7,20 @@ colour profile and resolution kept. Palettes become RGB, CMYK becomes sRGB, bile
 import io
 import os
 import struct
-import sys
-import threading
 import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image
 
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.physics.resize import imresize
+from isr_jax.pictures.decoding import decode, quiet_libtiff
+from isr_jax.pictures.picture import Picture
+from isr_jax.pictures.sixteen_bits import encode_png16, encode_tiff16, to_8_bits
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is read unless told otherwise: a small file can hold a picture that fills the memory."""
@@ -38,30 +35,6 @@ FORMATS = {
     ".bmp": "BMP",
 }
 """What can be written, by the file's suffix. Read are these by their content, and GIF that is not animated."""
-
-_READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # nothing that runs an interpreter, such as EPS
-_pillow_limit, _stderr_lock = threading.Lock(), threading.Lock()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Picture:
-    """A picture as arrays, upright."""
-
-    pixels: UInt[np.ndarray, "height width channels"]
-    """Grey (1 channel) or RGB (3), uint8 or uint16, not premultiplied by alpha."""
-    alpha: UInt[np.ndarray, "height width"] | None = None
-    """Opacity, of the type of the pixels."""
-    icc_profile: bytes | None = None
-    """The colour profile the pixels are meant in; sRGB if there is none."""
-    resolution: tuple[float | int, float | int] | None = None
-    """Pixels per inch, horizontally and vertically."""
-    format: str = "PNG"
-    """The file format it was read from."""
-
-    def scaled_size(self, scale: float | int) -> tuple[int, int]:
-        """Returns the height and width enlarged by any factor, at least one pixel each."""
-        height, width = self.pixels.shape[:2]
-        return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def read_image(source: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -85,9 +58,9 @@ def read_image(source: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXEL
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's notes on odd metadata
             if data[:2] in (b"II", b"MM"):
-                with _quiet_libtiff():
-                    return _decode(data, name, max_pixels)
-            return _decode(data, name, max_pixels)
+                with quiet_libtiff():
+                    return decode(data, name, max_pixels)
+            return decode(data, name, max_pixels)
     except UserError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -114,11 +87,11 @@ def encode_image(picture: Picture, image_format: str, *, quality: int = 95) -> b
             raise UserError(f"{image_format} holds no transparency: write PNG, WebP or TIFF instead")
         alpha = None  # nothing of it is transparent, as in most screenshots
     if pixels.dtype == np.uint16 and image_format not in ("PNG", "TIFF"):
-        pixels, alpha = _to_8_bits(pixels), None if alpha is None else _to_8_bits(alpha)
+        pixels, alpha = to_8_bits(pixels), None if alpha is None else to_8_bits(alpha)
     if alpha is not None:
         pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
     if pixels.dtype == np.uint16:
-        encode = _encode_png16 if image_format == "PNG" else _encode_tiff16
+        encode = encode_png16 if image_format == "PNG" else encode_tiff16
         return encode(pixels, picture.icc_profile, picture.resolution)
     options: dict[str, Any] = {}
     match image_format:
@@ -237,240 +210,3 @@ def _fill(colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
     mean = summed[..., :-1] / np.where(summed[..., -1:] > 0, summed[..., -1:], 1)
     coarse = _fill(mean, summed[..., -1]).repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
     return np.where(visible[..., None], colour, coarse)
-
-
-# --- Decoding ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _open(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
-    """Opens a picture without decoding it, under our own limit of its size instead of Pillow's."""
-    with _pillow_limit:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(io.BytesIO(data), formats=_READ_FORMATS)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-    with image:
-        if image.width * image.height > max_pixels:
-            raise UserError(
-                f"{name} has {image.width}x{image.height} pixels, more than the limit of {max_pixels}:"
-                " raise it (--max-pixels) if you trust the file"
-            )
-        yield image
-
-
-@contextmanager
-def _quiet_libtiff() -> Iterator[None]:
-    """Sends what libtiff itself writes to standard error (beside the error that Pillow raises) nowhere."""
-    with _stderr_lock:
-        sys.stderr.flush()
-        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nowhere)
-
-
-def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
-    with _open(data, name, max_pixels) as image:
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # the other pictures of an MPO are previews or the second eye
-            raise UserError(f"{name} has {frames} frames or pages: split it into single pictures first")
-        image_format = "JPEG" if image.format == "MPO" else image.format or "PNG"
-        deep = _low_bytes(image, name) is not None  # asked first: a PNG is decoded when it is asked for its EXIF
-        exif = _exif(image)
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
-        resolution = _resolution(image, exif)
-        icc_profile = image.info.get("icc_profile") or None
-        transparent = image.info.get("transparency")
-        inverted = image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(262) == 0  # pyright: ignore
-        if deep:
-            pixels = _decode_16_bits(data, name, max_pixels)
-        elif image.mode.startswith("I;16"):
-            pixels = np.asarray(image).astype(np.uint16)[..., None]
-            pixels = 65535 - pixels if inverted else pixels
-        else:
-            if image.mode == "CMYK":
-                image, icc_profile = _cmyk_to_srgb(image, icc_profile), None
-            pixels = np.asarray(_to_plain_mode(image, name))
-            pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-            transparent = None  # is an alpha channel by now
-    if transparent is not None and pixels.shape[2] in (1, 3):  # 16 bits with one colour that stands for transparency
-        opaque = np.any(pixels != np.asarray(transparent), axis=2, keepdims=True)
-        pixels = np.concatenate([pixels, opaque * np.uint16(65535)], axis=2)
-    if image_format != "TIFF":  # which Pillow turns itself
-        pixels = _upright(pixels, orientation)
-    if orientation in (5, 6, 7, 8) and resolution:
-        resolution = resolution[1], resolution[0]
-    pixels = np.ascontiguousarray(pixels)
-    has_alpha = pixels.shape[2] in (2, 4)
-    return Picture(
-        pixels=pixels[..., :-1] if has_alpha else pixels,
-        alpha=pixels[..., -1] if has_alpha else None,
-        icc_profile=icc_profile,
-        resolution=resolution,
-        format=image_format,
-    )
-
-
-def _to_plain_mode(image: Image.Image, name: str) -> Image.Image:
-    """Converts to L, LA, RGB or RGBA."""
-    transparent = "transparency" in image.info
-    match image.mode:
-        case "L" | "1":
-            return image.convert("LA" if transparent else "L")
-        case "LA" | "La":
-            return image.convert("LA")
-        case "RGB" | "P" | "RGBX" | "YCbCr":
-            return image.convert("RGBA" if transparent else "RGB")
-        case "RGBA" | "RGBa" | "PA":
-            return image.convert("RGBA")
-    raise UserError(f"{name} has pixels of mode {image.mode}, which is not supported: convert it to 8 or 16 bit RGB")
-
-
-def _cmyk_to_srgb(image: Image.Image, icc_profile: bytes | None) -> Image.Image:
-    """Converts through the picture's own profile if it has one that works, else by the plain formula."""
-    if icc_profile:
-        try:
-            from PIL import ImageCms
-
-            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-            converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-            if converted is not None:
-                return converted
-        except (ImportError, OSError, ImageCms.PyCMSError):
-            pass
-    return image.convert("RGB")
-
-
-def _low_bytes(image: Image.Image, name: str) -> str | None:
-    """Returns Pillow's raw mode that decodes the low byte of each 16-bit sample, or None if Pillow reads all bits.
-
-    Pillow keeps 16-bit colour as 8 bits, the high byte of each sample. Asked for the other byte order it keeps the low.
-    """
-    if image.mode not in ("RGB", "RGBA") or not getattr(image, "tile", None):
-        return None
-    args: Any = image.tile[0][3]  # pyright: ignore
-    raw_mode = args if isinstance(args, str) else args[0]
-    if not isinstance(raw_mode, str) or ";16" not in raw_mode:
-        return None
-    tags = getattr(image, "tag_v2", {})
-    if raw_mode.startswith("RGBa") or (image.format == "TIFF" and tags.get(284) == 2):
-        raise UserError(f"{name} is a 16 bit TIFF with premultiplied alpha or separate planes: save it without")
-    if raw_mode == "LA;16B":
-        return "RGBA"  # four bytes a pixel: both of the grey, both of the alpha
-    kind, order = raw_mode.split(";16")
-    if order == "N":
-        order = "L" if sys.byteorder == "little" else "B"
-    return f"{kind};16{'L' if order == 'B' else 'B'}"
-
-
-def _decode_16_bits(data: bytes, name: str, max_pixels: int) -> np.ndarray:
-    """Decodes 16-bit colour in two passes: the high bytes and the low bytes."""
-    with _open(data, name, max_pixels) as image:
-        low_bytes = _low_bytes(image, name)
-        if low_bytes != "RGBA":
-            high = np.asarray(image).astype(np.uint16)
-    with _open(data, name, max_pixels) as image:
-        image.tile = [  # pyright: ignore
-            tile._replace(args=low_bytes if isinstance(tile.args, str) else (low_bytes, *tile.args[1:]))
-            for tile in image.tile  # pyright: ignore
-        ]
-        low = np.asarray(image).astype(np.uint16)
-    if low_bytes == "RGBA":
-        return low[..., 0::2] * 256 + low[..., 1::2]
-    return high * 256 + low  # pyright: ignore
-
-
-def _exif(image: Image.Image) -> Image.Exif:
-    """Returns the EXIF data, none where they are damaged: the picture is not."""
-    try:
-        return image.getexif()
-    except (SyntaxError, struct.error, ValueError, TypeError, KeyError, IndexError):
-        return Image.Exif()
-
-
-def _resolution(image: Image.Image, exif: Image.Exif) -> tuple[float, float] | None:
-    values = image.info.get("dpi")
-    if values is None and exif.get(ExifTags.Base.ResolutionUnit) in (2, 3):
-        factor = 2.54 if exif[ExifTags.Base.ResolutionUnit] == 3 else 1
-        values = [factor * float(exif.get(tag, 0)) for tag in (ExifTags.Base.XResolution, ExifTags.Base.YResolution)]
-    try:
-        x, y = (float(value) for value in values or (0, 0))
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Applies an EXIF orientation, 1 to 8."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
-
-
-# --- Encoding 16 bits: Pillow writes them for grey only ---------------------------------------------------------------
-
-
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
-    return np.round(values / 257).astype(np.uint8)
-
-
-def _encode_png16(
-    pixels: np.ndarray, icc_profile: bytes | None, resolution: tuple[float | int, float | int] | None
-) -> bytes:
-    """Writes PNG of 16 bits a sample. References: PNG specification, third edition (W3C)."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    height, width, channels = pixels.shape
-    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
-    if icc_profile:
-        parts.append(chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)))
-    if resolution:
-        per_metre = [round(value / 0.0254) for value in resolution]
-        parts.append(chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
-    rows = np.ascontiguousarray(pixels.astype(">u2")).view(np.uint8).reshape(height, -1)
-    filtered = np.concatenate([rows[:1], rows[1:] - rows[:-1]])  # filter 2, "up": each byte minus the one above
-    filtered = np.concatenate([np.full((height, 1), 2, np.uint8), filtered], axis=1)
-    parts += [chunk(b"IDAT", zlib.compress(filtered.tobytes())), chunk(b"IEND", b"")]
-    return b"".join(parts)
-
-
-def _encode_tiff16(
-    pixels: np.ndarray, icc_profile: bytes | None, resolution: tuple[float | int, float | int] | None
-) -> bytes:
-    """Writes TIFF of 16 bits a sample, in one deflated strip. References: TIFF 6.0 and its technical note 2."""
-    if pixels.shape[2] == 2:  # 16-bit grey with alpha is hardly read by anyone
-        pixels = pixels[..., [0, 0, 0, 1]]
-    height, width, channels = pixels.shape
-    data = zlib.compress(np.ascontiguousarray(pixels.astype("<u2")).tobytes())
-    tags = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
-    tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH] = width, height
-    tags[TiffImagePlugin.BITSPERSAMPLE] = (16,) * channels
-    tags[TiffImagePlugin.COMPRESSION] = 8
-    tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if channels == 1 else 2
-    tags[TiffImagePlugin.SAMPLESPERPIXEL] = channels
-    tags[TiffImagePlugin.ROWSPERSTRIP] = height
-    tags[TiffImagePlugin.STRIPBYTECOUNTS] = len(data)
-    tags[TiffImagePlugin.STRIPOFFSETS] = 0  # counted from the end of the directory
-    if channels == 4:
-        tags[TiffImagePlugin.EXTRASAMPLES] = 2
-    if icc_profile:
-        tags[TiffImagePlugin.ICCPROFILE] = icc_profile
-    if resolution:
-        tags[TiffImagePlugin.X_RESOLUTION], tags[TiffImagePlugin.Y_RESOLUTION] = resolution
-        tags[TiffImagePlugin.RESOLUTION_UNIT] = 2
-    stream = io.BytesIO()
-    tags.save(stream)
-    return stream.getvalue() + data

@@ -27,6 +27,10 @@ class DataStep(Protocol):
     solves: bool
     """Whether its number is the weight of a minimisation, not the factor of a gradient."""
 
+    def reach(self, physics: Physics) -> int | None:
+        """Returns how far a pixel after the step sees, in LR pixels; None: the whole picture."""
+        ...
+
     def prepare(self, physics: Physics, y: Images) -> Any:
         """Computes what is constant over the stages."""
         ...
@@ -43,6 +47,10 @@ class Gradient:
     """A gradient step on 1/2 ||H x - y||^2, as long as is safe times a factor."""
 
     solves = False
+
+    def reach(self, physics: Physics) -> int | None:
+        """H and its adjoint."""
+        return None if physics.reach is None else 2 * physics.reach
 
     def prepare(self, physics: Physics, y: Images) -> Float[Array, " batch"]:
         """Returns the step size, 1 / ||H^T H|| for each picture; it is not differentiated."""
@@ -65,6 +73,9 @@ class ConjugateGradient:
 
     solves = True
 
+    def reach(self, physics: Physics) -> int | None:
+        """The whole picture: the steps' lengths depend on inner products over all of it."""
+
     def prepare(self, physics: Physics, y: Images) -> None:
         """Needs nothing."""
 
@@ -84,6 +95,9 @@ class ClosedForm:
     """
 
     solves = True
+
+    def reach(self, physics: Physics) -> int | None:
+        """The whole picture."""
 
     def prepare(self, physics: Physics, y: Images) -> fourier.EquivalentBlur:
         """Returns the blur.

@@ -18,6 +18,7 @@ class Denoiser(nnx.Module):
     """What the function costs is not known."""
     reach = None
     """Nor how far it sees."""
+    features_per_lr_pixel = 64
 
     def __init__(self, denoise: Callable[[Array, Array], Array]):
         self.denoise = denoise

@@ -1,5 +1,6 @@
 """ERD: the encoder - resnet - decoder network, which estimates the noise that a stage removes."""
 
+import math
 from typing import Any
 
 import jax.numpy as jnp
@@ -75,9 +76,15 @@ class ERD(nnx.Module):
 
     @property
     def reach(self) -> int:
-        """How far an output pixel sees, in pixels of the network's own resolution."""
+        """How far an output pixel sees, in LR pixels."""
         runs = max(1, self.config.feedback_steps)
-        return 2 * (self.config.kernel_size // 2) + 2 * self.config.num_blocks * runs
+        own = 2 * (self.config.kernel_size // 2) + 2 * self.config.num_blocks * runs
+        return own if self.config.resolution == "lr" else math.ceil(own / self.scale)
+
+    @property
+    def features_per_lr_pixel(self) -> int:
+        """How many numbers a feature map has for each LR pixel."""
+        return self.config.features * (1 if self.config.resolution == "lr" else self.scale**2)
 
     def init_carry(self, lr_shape: tuple[Any, ...]) -> Array | None:
         """Returns what the first stage is handed, for LR pictures of a shape (N, h, w, C): no features yet."""

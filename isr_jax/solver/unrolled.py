@@ -183,6 +183,30 @@ class ISRResCNet(nnx.Module):
         """Whether the result depends on the noise level."""
         return self.config.projection or self.prior.uses_noise_std or self.data_step.solves
 
+    def macs_per_pixel(self, num_stages: int | None = None) -> float:
+        """Returns the multiply-adds of the networks per HR pixel, in so many stages (all by default)."""
+        return self.prior.macs_per_pixel * (self.config.num_stages if num_stages is None else num_stages)
+
+    def reach(self, physics: Physics | None = None, num_stages: int | None = None) -> int | None:
+        """Returns how far an output pixel sees, in LR pixels; None if it sees the whole picture.
+
+        Args:
+          physics: Of the pictures; the model's own by default.
+          num_stages: Of the solver; all by default.
+        """
+        config = self.config
+        physics = make_physics(config.physics, scale=config.scale) if physics is None else physics
+        step = self.data_step.reach(physics) if physics.observes else 0
+        if config.projection or step is None or physics.start_reach is None or self.prior.reach is None:
+            return None  # the norm is the whole picture's
+        stages = config.num_stages if num_stages is None else num_stages
+        return physics.start_reach + stages * (step + self.prior.reach) + config.final_data_step * step
+
+    @property
+    def features_per_lr_pixel(self) -> int:
+        """How many numbers a feature map of the network has for each LR pixel: what its memory goes with."""
+        return self.prior.features_per_lr_pixel
+
     def folded(self) -> "ISRResCNet":
         """Returns the same function with weight normalisation folded into plain kernels, for inference."""
         model = copy.copy(self)

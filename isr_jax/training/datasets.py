@@ -23,6 +23,7 @@ from PIL import Image
 from isr_jax.config import DataConfig, UserError
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import list_images, read_image
+from isr_jax.startup import user_cache
 
 
 class SubImages(NamedTuple):
@@ -67,7 +68,7 @@ def sub_images(config: DataConfig, *, scale: int, channels: int) -> SubImages:
 def cache_folder(config: DataConfig) -> Path:
     """Returns where sub-images are kept."""
     given = config.cache_dir or os.environ.get("ISR_JAX_CACHE")
-    return Path(given).expanduser().absolute() if given else Path.home() / ".cache" / "isr_jax"
+    return Path(given).expanduser().absolute() if given else user_cache()
 
 
 def read_pixels(path: Path, channels: int) -> np.ndarray:

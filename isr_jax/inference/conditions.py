@@ -1,0 +1,94 @@
+"""What is known of the pictures of a batch: how each was observed, and how noisy it is."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from isr_jax.config import ConfigError
+from isr_jax.physics.kernels import as_kernels, gaussian_kernel
+from isr_jax.physics.names import make_physics
+from isr_jax.physics.physics import Physics
+
+Blur = Any
+"""A standard deviation in HR pixels; (std, std, angle in degrees) of a Gaussian; or kernels as for `as_kernels`."""
+
+
+class Conditions(NamedTuple):
+    """Of the pictures of one batch."""
+
+    physics: Physics
+    noise_std: np.ndarray | None
+    """Noise level of each picture (N,) on 0..255; None: to be estimated."""
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Conditions":
+        """Returns those of some of the pictures."""
+        indices = np.asarray(indices)
+        noise_std = None if self.noise_std is None else self.noise_std[indices]
+        return Conditions(_per_picture(self.physics, lambda leaf: leaf[indices]), noise_std)
+
+    def turned(self, turns: int, flip: bool) -> "Conditions":
+        """Returns those of the turned pictures."""
+        return self._replace(physics=self.physics.turned(turns, flip))
+
+
+def _per_picture(physics: Physics, change: Any) -> Physics:
+    """Applies `change` to the leaves with one entry a picture."""
+    return jax.tree.map(
+        lambda axis, leaf: leaf if axis is None else change(leaf), physics.axes(), physics, is_leaf=lambda a: a is None
+    )
+
+
+def blur_kernels(blur: Blur, *, color: bool = False) -> Any:
+    """Returns the kernels (N or 1, k, k, 1 or C) that a blur stands for.
+
+    Args:
+      blur: As `Blur` above.
+      color: Whether three axes are (k, k, C), as of one picture, instead of (N, k, k).
+    Raises:
+      ConfigError: If it is none of those.
+    """
+    numbers = [blur] if isinstance(blur, int | float) else blur
+    if isinstance(numbers, list | tuple) and all(isinstance(n, int | float) for n in numbers):
+        if len(numbers) not in (1, 2, 3) or not all(0 <= n < math.inf for n in numbers[:2]):
+            raise ConfigError(f"`blur` is {blur}; give a standard deviation, or two and an angle in degrees, from 0 on")
+        angle = math.radians(numbers[2]) if len(numbers) == 3 else 0.0
+        return as_kernels(np.asarray(gaussian_kernel((float(numbers[0]), float(numbers[1 % len(numbers)])), angle)))
+    if not isinstance(blur, list | tuple):
+        blur = np.asarray(blur)
+        blur = blur[None] if color and blur.ndim == 3 else blur
+    return as_kernels(blur)
+
+
+def make_conditions(
+    config: Any, lr_shape: tuple[int, ...], *, physics: Physics | None, blur: Blur | None, noise_std: Any
+) -> Conditions:
+    """Returns what is known of LR pictures, checked before anything is compiled.
+
+    Args:
+      config: Of the model, whose physics holds where none is given.
+      lr_shape: (N, h, w, C).
+      physics: Of the pictures.
+      blur: Instead of a physics: a blur before the model's own.
+      noise_std: For all pictures or for each, on 0..255.
+    Raises:
+      ConfigError: If something of it does not fit the pictures or the model.
+    """
+    if physics is not None and blur is not None:
+        raise ConfigError("`physics` and `blur` exclude each other: give one")
+    if physics is None:
+        kernel = None if blur is None else blur_kernels(blur)
+        physics = make_physics(config.physics, scale=config.scale, kernel=kernel)
+    if physics.scale != config.scale:
+        raise ConfigError(f"`physics` has the scale {physics.scale}, the model {config.scale}")
+    if physics.lr_size not in (None, lr_shape[1:3]):
+        raise ConfigError(f"`physics` is for pictures of {physics.lr_size}, not of {lr_shape[1:3]}")
+    if physics.observes:  # what does not fit says so when it is traced
+        jax.eval_shape(physics.apply, jax.ShapeDtypeStruct(physics.hr_shape(lr_shape), np.float32))
+    if noise_std is not None:
+        noise_std = np.broadcast_to(np.asarray(noise_std, np.float32), lr_shape[:1])
+        if not ((noise_std >= 0) & (noise_std < math.inf)).all():
+            raise ConfigError(f"`noise_std` is {noise_std.min():g}; it is a level on the 0..255 scale, 0 or more")
+    return Conditions(physics, noise_std)

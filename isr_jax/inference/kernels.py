@@ -1,0 +1,26 @@
+"""Blur kernels from files."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from isr_jax.config import ConfigError
+
+
+def read_kernel(path: Path) -> Shaped[np.ndarray, "..."]:
+    """Reads a blur kernel from an .npy file.
+
+    Raises:
+      ConfigError: If there is no such file, or it is damaged.
+    """
+    try:
+        kernel = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}; save the kernel with numpy.save") from error
+    except Exception as error:  # of a damaged header numpy raises nearly everything
+        raise ConfigError(f"{path} is damaged or not an .npy file; save the kernel with numpy.save") from error
+    if not isinstance(kernel, np.ndarray):
+        raise ConfigError(f"{path} holds several arrays; save the kernel alone, with numpy.save")
+    return kernel

@@ -1,0 +1,109 @@
+"""Pictures of 16 bits a sample, of which Pillow reads and writes grey only: colour and transparency."""
+
+import io
+import struct
+import sys
+import zlib
+from typing import Any
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from isr_jax.config import UserError
+
+
+def low_byte_mode(image: Image.Image, name: str) -> str | None:
+    """Returns Pillow's raw mode that decodes the low byte of each 16-bit sample, or None if Pillow reads all bits.
+
+    Pillow keeps 16-bit colour as 8 bits, the high byte of each sample. Asked for the other byte order it keeps the low.
+    """
+    if image.mode not in ("RGB", "RGBA") or not getattr(image, "tile", None):
+        return None
+    args: Any = image.tile[0][3]  # pyright: ignore
+    raw_mode = args if isinstance(args, str) else args[0]
+    if not isinstance(raw_mode, str) or ";16" not in raw_mode:
+        return None
+    tags = getattr(image, "tag_v2", {})
+    if raw_mode.startswith("RGBa") or (image.format == "TIFF" and tags.get(284) == 2):
+        raise UserError(f"{name} is a 16 bit TIFF with premultiplied alpha or separate planes: save it without")
+    if raw_mode == "LA;16B":
+        return "RGBA"  # four bytes a pixel: both of the grey, both of the alpha
+    kind, order = raw_mode.split(";16")
+    if order == "N":
+        order = "L" if sys.byteorder == "little" else "B"
+    return f"{kind};16{'L' if order == 'B' else 'B'}"
+
+
+def decode_16_bits(image: Image.Image, again: Image.Image, low_bytes: str) -> np.ndarray:
+    """Decodes 16-bit colour in two passes: the high bytes and the low bytes.
+
+    Args:
+      image: The picture, open.
+      again: The same, opened once more and not decoded yet.
+      low_bytes: What `low_byte_mode` said of it.
+    """
+    again.tile = [  # pyright: ignore
+        tile._replace(args=low_bytes if isinstance(tile.args, str) else (low_bytes, *tile.args[1:]))
+        for tile in again.tile  # pyright: ignore
+    ]
+    low = np.asarray(again).astype(np.uint16)
+    if low_bytes == "RGBA":
+        return low[..., 0::2] * 256 + low[..., 1::2]
+    return np.asarray(image).astype(np.uint16) * 256 + low
+
+
+def to_8_bits(values: np.ndarray) -> np.ndarray:
+    """Returns uint16 as the nearest uint8."""
+    return np.round(values / 257).astype(np.uint8)
+
+
+def encode_png16(
+    pixels: np.ndarray, icc_profile: bytes | None, resolution: tuple[float | int, float | int] | None
+) -> bytes:
+    """Writes PNG of 16 bits a sample. References: PNG specification, third edition (W3C)."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, channels = pixels.shape
+    colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
+    parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
+    if icc_profile:
+        parts.append(chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)))
+    if resolution:
+        per_metre = [round(value / 0.0254) for value in resolution]
+        parts.append(chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    rows = np.ascontiguousarray(pixels.astype(">u2")).view(np.uint8).reshape(height, -1)
+    filtered = np.concatenate([rows[:1], rows[1:] - rows[:-1]])  # filter 2, "up": each byte minus the one above
+    filtered = np.concatenate([np.full((height, 1), 2, np.uint8), filtered], axis=1)
+    parts += [chunk(b"IDAT", zlib.compress(filtered.tobytes())), chunk(b"IEND", b"")]
+    return b"".join(parts)
+
+
+def encode_tiff16(
+    pixels: np.ndarray, icc_profile: bytes | None, resolution: tuple[float | int, float | int] | None
+) -> bytes:
+    """Writes TIFF of 16 bits a sample, in one deflated strip. References: TIFF 6.0 and its technical note 2."""
+    if pixels.shape[2] == 2:  # 16-bit grey with alpha is hardly read by anyone
+        pixels = pixels[..., [0, 0, 0, 1]]
+    height, width, channels = pixels.shape
+    data = zlib.compress(np.ascontiguousarray(pixels.astype("<u2")).tobytes())
+    tags = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
+    tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH] = width, height
+    tags[TiffImagePlugin.BITSPERSAMPLE] = (16,) * channels
+    tags[TiffImagePlugin.COMPRESSION] = 8
+    tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if channels == 1 else 2
+    tags[TiffImagePlugin.SAMPLESPERPIXEL] = channels
+    tags[TiffImagePlugin.ROWSPERSTRIP] = height
+    tags[TiffImagePlugin.STRIPBYTECOUNTS] = len(data)
+    tags[TiffImagePlugin.STRIPOFFSETS] = 0  # counted from the end of the directory
+    if channels == 4:
+        tags[TiffImagePlugin.EXTRASAMPLES] = 2
+    if icc_profile:
+        tags[TiffImagePlugin.ICCPROFILE] = icc_profile
+    if resolution:
+        tags[TiffImagePlugin.X_RESOLUTION], tags[TiffImagePlugin.Y_RESOLUTION] = resolution
+        tags[TiffImagePlugin.RESOLUTION_UNIT] = 2
+    stream = io.BytesIO()
+    tags.save(stream)
+    return stream.getvalue() + data
