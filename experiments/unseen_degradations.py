@@ -20,12 +20,12 @@ import numpy as np
 from jaxtyping import Array
 
 from isr_jax.__main__ import exit_code
-from isr_jax.evaluate import TestPicture, load_dataset, score
-from isr_jax.inference.upscaler import round_to
 from isr_jax.models.model_file import load_model
 from isr_jax.physics.degradation import ObservationModel, downscale, make_observation_model
 from isr_jax.physics.resize import imresize
 from isr_jax.physics.synthesis import blurred, gaussian_kernel
+from isr_jax.pictures.metrics import round_to_8_bits, score_picture
+from isr_jax.pictures.pairs import Pair, read_dataset
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process
 
@@ -69,10 +69,10 @@ def blur_and_reduce(kernel: Array, scale: int, x: Array) -> Array:
     return downscale(jax.vmap(blurred, (0, None))(x, kernel), scale)
 
 
-def observe(picture: TestPicture, kernel: Array, noise: float, scale: int) -> np.ndarray:
+def observe(pair: Pair, kernel: Array, noise: float, scale: int) -> np.ndarray:
     """Returns the 8-bit LR picture."""
-    clean = np.asarray(blur_and_reduce(kernel, scale, jnp.asarray(picture.hr[None], jnp.float32)))[0]
-    return round_to(clean + np.random.default_rng(0).normal(0, noise, clean.shape), np.uint8)
+    clean = np.asarray(blur_and_reduce(kernel, scale, jnp.asarray(pair.hr[None], jnp.float32)))[0]
+    return round_to_8_bits(clean + np.random.default_rng(0).normal(0, noise, clean.shape))
 
 
 def variants(name: str) -> list[tuple[str, ISRResCNet, bool]]:
@@ -93,21 +93,21 @@ def main(argv: list[str] | None = None) -> None:
     ways = [way for name in arguments.model for way in variants(name)]
     scale = ways[0][1].config.scale
     run = jax.jit(lambda model, lr, kernel: model(lr, kernel=kernel))
-    dataset = load_dataset(arguments.data, scale)
+    dataset = read_dataset(arguments.data, scale)
     cases = list(itertools.product(NOISES, BLURS))
     kernels = [gaussian_kernel(jnp.array([blur, blur]), jnp.zeros(()), RADIUS) for _, blur in cases]
-    observed = [[observe(p, k, n, scale) for p in dataset.pictures] for k, (n, _) in zip(kernels, cases, strict=True)]
+    observed = [[observe(p, k, n, scale) for p in dataset.pairs] for k, (n, _) in zip(kernels, cases, strict=True)]
 
     def enlarge_by(model: ISRResCNet, knows: bool, lr: np.ndarray, kernel: Array) -> np.ndarray:
         sr = run(model, lr[None].astype(np.float32), kernel if knows else None)
-        return round_to(np.asarray(sr)[0], np.uint8)
+        return round_to_8_bits(np.asarray(sr)[0])
 
     def print_row(label: str, enlarge: Callable[[np.ndarray, Array], np.ndarray]) -> None:
         means = []
         for kernel, lrs in zip(kernels, observed, strict=True):
             results = (enlarge(lr, kernel) for lr in lrs)
-            scores = [score(p, sr, scale).psnr_y for p, sr in zip(dataset.pictures, results, strict=True)]
-            means.append(f"{np.mean(scores):.2f}")
+            scores = [score_picture(sr, p.hr, scale, ("psnr_y",)) for p, sr in zip(dataset.pairs, results, strict=True)]
+            means.append(f"{np.mean([s['psnr_y'] for s in scores]):.2f}")
         print(f"| {label} | {' | '.join(means)} |", flush=True)
 
     print(f"| | {' | '.join(f'blur {blur:g}, noise {noise:g}' for noise, blur in cases)} |")

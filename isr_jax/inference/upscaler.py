@@ -32,7 +32,7 @@ MAX_PROGRAMS = 64
 _TILED_DATA_TERMS = ("matlab_bicubic", "blur", "decimation", "none")
 _FIXED_PHASE_DATA_TERMS = ("blur", "decimation", "released_kernel", "released_decimation")
 
-LRImages = Float[np.ndarray, "batch height width channels"]
+LRImages = Shaped[np.ndarray, "batch height width channels"]
 HRImages = Float[np.ndarray, "*stages batch hr_height hr_width channels"]
 
 
@@ -83,8 +83,8 @@ def read_kernel(path: Path) -> Float[np.ndarray, "rows cols *channels"]:
 class Upscaler:
     """A model ready to run on pictures of any size, kind and number.
 
-    `compilations`, `cache_hits`, `seconds` (spent running, without compiling) and `peak_bytes` (of the largest program)
-    tell what running it has cost so far.
+    `compilations`, `cache_hits`, `seconds` (spent running, without compiling) and `peak_bytes` (of the largest program
+    that ran since it was last set to 0) tell what running it has cost so far.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class Upscaler:
         self.seconds = 0.0
         self._kernel = None if kernel is None else kernel.astype(np.float32)
         self._noise_std = noise_std
-        self._programs: dict[tuple, Any] = {}
+        self._programs: dict[tuple, tuple[Any, int]] = {}
         devices = jax.local_devices()
         self._mesh = jax.make_mesh((len(devices),), ("batch",), (jax.sharding.AxisType.Auto,), devices=devices)
         self._model = jax.device_put(model, self._sharding())
@@ -280,8 +280,10 @@ class Upscaler:
                 if len(self._programs) == MAX_PROGRAMS:
                     del self._programs[next(iter(self._programs))]
                 self._programs[key] = self._compile(images, all_stages)
+            program, needed = self._programs[key]
+            self.peak_bytes = max(self.peak_bytes, needed)
             start = time.perf_counter()
-            hr = np.asarray(self._programs[key](self._model, images))
+            hr = np.asarray(program(self._model, images))
             self.seconds += time.perf_counter() - start
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
@@ -289,7 +291,8 @@ class Upscaler:
             raise _does_not_fit(lr) from error
         return hr
 
-    def _compile(self, images: jax.Array, all_stages: bool) -> Any:
+    def _compile(self, images: jax.Array, all_stages: bool) -> tuple[Any, int]:
+        """Returns the program for the shape of `images`, and the bytes it needs."""
         noise_std = None if self._noise_std is None else np.full(len(images), self._noise_std, np.float32)
 
         def run(model: ISRResCNet, lr: jax.Array) -> jax.Array:
@@ -303,13 +306,12 @@ class Upscaler:
         from_cache = _cache_hits.count > hits
         self.cache_hits += from_cache
         self.compilations += not from_cache
-        memory = program.memory_analysis()
+        memory, needed = program.memory_analysis(), 0
         if memory is not None:
             needed = memory.temp_size_in_bytes + memory.output_size_in_bytes + memory.argument_size_in_bytes
             if jax.default_backend() == "cpu" and needed > _memory():
                 raise _does_not_fit(np.asarray(images), needed)  # else the system would end the process
-            self.peak_bytes = max(self.peak_bytes, needed)
-        return program
+        return program, needed
 
     def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
         return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))
