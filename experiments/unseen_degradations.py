@@ -106,8 +106,11 @@ def main(argv: list[str] | None = None) -> None:
         means = []
         for kernel, lrs in zip(kernels, observed, strict=True):
             results = (enlarge(lr, kernel) for lr in lrs)
-            scores = [score_picture(sr, p.hr, scale, ("psnr_y",)) for p, sr in zip(dataset.pairs, results, strict=True)]
-            means.append(f"{np.mean([s['psnr_y'] for s in scores]):.2f}")
+            psnr = [
+                score_picture(sr, pair.hr, scale, ("psnr_y",))["psnr_y"]
+                for pair, sr in zip(dataset.pairs, results, strict=True)
+            ]
+            means.append(f"{np.mean(np.array(psnr, float)):.2f}")
         print(f"| {label} | {' | '.join(means)} |", flush=True)
 
     print(f"| | {' | '.join(f'blur {blur:g}, noise {noise:g}' for noise, blur in cases)} |")

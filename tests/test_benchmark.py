@@ -1,5 +1,6 @@
 """isr_jax.benchmark.benchmark from Python: names, paths and upscalers side by side; a row speaks of itself alone."""
 
+import jax
 import numpy as np
 import pytest
 from random_model import save_random_model
@@ -9,8 +10,12 @@ from isr_jax.benchmark.benchmark import LR, TRUTH, model_label
 from isr_jax.config import ConfigError
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.upscaler import load
+from isr_jax.models.model_file import load_model
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import write_image
+from isr_jax.train import make_evaluation
+from isr_jax.training.data import validation_pairs
+from isr_jax.training.state import get_params
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,16 @@ def test_any_object_with_the_interface_is_scored(data):
     result = isr_jax.run_benchmark([nearest, "bicubic"], data / "small", scale=2)
     assert result.rows[0].model == "nearest"
     assert result.rows[0].mean("psnr_y") < result.rows[1].mean("psnr_y")
+
+
+def test_training_scores_as_the_benchmark_does(data, model_file):
+    model = load_model(model_file)
+    pairs = {"small": validation_pairs(str(data / "small"), 2, 3)}
+    values = make_evaluation(model)(jax.device_put(get_params(model)), pairs, {})
+    [row] = isr_jax.run_benchmark(model_file, data / "small").rows
+    assert values["small/psnr_y"] == pytest.approx(row.mean("psnr_y"), abs=1e-3)
+    assert values["small/ssim_y"] == pytest.approx(row.mean("ssim_y"), abs=1e-6)
+    assert abs(values["small/ssim_y"] - row.mean("ssim_y_rounded")) > 1e-6
 
 
 def test_memory_is_that_of_the_row(data, model_file):
