@@ -34,8 +34,9 @@ from flax import nnx
 
 from isr_jax.config import ERDConfig, ModelConfig, config_to_dict
 from isr_jax.models.model_file import parameters_to_dict
-from isr_jax.physics.degradation import catmull_rom, make_observation_model
+from isr_jax.physics.names import make_physics
 from isr_jax.physics.noise_level import DB7_HIGH_PASS
+from isr_jax.physics.resampling import catmull_rom_phases
 from isr_jax.physics.resize import resize_matrix
 from isr_jax.solver.convolution import conv2d
 from isr_jax.solver.unrolled import ISRResCNet
@@ -143,7 +144,7 @@ def write_case(folder: Path, name: str, small: bool) -> None:
     arrays |= {"input.lr": lr, "constant.high_pass": DB7_HIGH_PASS.astype(np.float32)}
     if hr is not None:
         arrays["input.hr"] = hr
-    weights = np.stack([catmull_rom(phase / scale) for phase in range(scale)])
+    weights = catmull_rom_phases(scale)[:, 1:]  # the first of five taps is 0
     # out[s i + p, s j + q] = sum c(p/s)[a] c(q/s)[b] y[i + b, j + a]: the released code's swap of the two fractions.
     phases = np.einsum("pa,qb->pqba", weights, weights).reshape(scale**2, 1, 4, 4)
     arrays["constant.phases"] = phases.astype(np.float32)
@@ -151,7 +152,9 @@ def write_case(folder: Path, name: str, small: bool) -> None:
         for axis, size in (("rows", h), ("cols", w)):
             shape = (size * scale, size) if down else (size, size * scale)
             arrays[f"constant.{prefix}{axis}"] = resize_matrix(*shape).astype(np.float32)
-    arrays["constant.step"] = np.asarray(make_observation_model(config.physics, lr.shape, scale).step_size())
+    arrays["constant.step"] = np.asarray(
+        1 / make_physics(config.physics, scale=scale).squared_norm((1, *lr.shape[1:]))
+    )[0]
     np.savez(folder / f"{name}.npz", **arrays)  # pyright: ignore[reportArgumentType]
     (folder / f"{name}.json").write_text(json.dumps({"config": config_to_dict(config), "all_stages": all_stages}))
 

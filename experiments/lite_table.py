@@ -9,6 +9,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from isr_jax.__main__ import exit_code
+from isr_jax.benchmark.benchmark import Row, run_benchmark
 from isr_jax.benchmark.report import PAPER
 from isr_jax.config import ModelConfig
-from isr_jax.evaluate import EvaluateConfig, Row, evaluate, load_dataset
 from isr_jax.files import replace_file
 from isr_jax.inference.upscaler import Upscaler, load
+from isr_jax.pictures.pairs import read_dataset
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process
 
@@ -37,28 +39,28 @@ PUBLISHED = {
 as tabulated with CARN-M (1803.08664), IMDN (1909.11856), RLFN (2205.07514); trained on up to 3,450 photographs."""
 
 
-def quality(datasets: list[Path]) -> tuple[list[Row], list[Row]]:
-    """Prints the table of PSNR-Y / SSIM-Y; returns the rows of the models and of bicubic enlargement."""
-    names = tuple(f"isr-lite-x{scale}" for scale in SCALES)
-    single, bicubic = evaluate(EvaluateConfig(model=names, data=tuple(datasets)))
-    plus, _ = evaluate(EvaluateConfig(model=names, data=tuple(datasets), ensemble=True))
+def quality(folders: list[Path]) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Prints the table of PSNR-Y / SSIM-Y (Y not rounded); returns the rows of the models, and of bicubic."""
+    names = [f"isr-lite-x{scale}" for scale in SCALES]
+    single = run_benchmark(names, folders)
+    plus = run_benchmark(names, folders, ensemble=True)
     print("| set | scale | bicubic | isr-lite | isr-lite+ | ISRResCNet | ISRResCNet+ |\n" + "| --- " * 7 + "|")
-    for rows in zip(bicubic, single, plus, strict=True):
-        dataset = rows[0].dataset
+    for rows in zip(single.bicubic, single.rows, plus.rows, strict=True):
+        dataset, scale = rows[0].dataset, rows[0].scale
         scores = [(row.mean("psnr_y"), row.mean("ssim_y")) for row in rows]
-        scores += PAPER.get((dataset.name, dataset.scale), ())
-        print(f"| {dataset.name} | x{dataset.scale} | {' | '.join(f'{p:.2f} / {s:.4f}' for p, s in scores)} |")
-    return single, bicubic
+        scores += PAPER.get((dataset, scale), ())
+        print(f"| {dataset} | x{scale} | {' | '.join(f'{p:.2f} / {s:.4f}' for p, s in scores)} |")
+    return single.rows, single.bicubic
 
 
 def cost(folder: Path) -> None:
     """Prints the table of parameters, multiply-adds and seconds."""
     print("| network | parameters | multiply-adds per HR pixel | seconds per picture |\n" + "| --- " * 4 + "|")
     for scale in SCALES:
-        dataset = load_dataset(folder, scale)
+        dataset = read_dataset(folder, scale)
         paper = ISRResCNet(ModelConfig(scale=scale), rngs=nnx.Rngs(0))
         networks = [load(f"isr-lite-x{scale}"), Upscaler(paper, name=f"ISRResCNet x{scale}")]
-        picture = next(p for p in dataset.pictures if p.name == "butterfly")
+        picture = next(p for p in dataset.pairs if p.name == "butterfly")
         for network, seconds in zip(networks, time_in_turn(networks, picture.lr), strict=True):
             macs = f"{network.macs_per_pixel:,.0f}"
             print(f"| {network.name} | {network.num_parameters:,} | {macs} | {seconds:.3g} |", flush=True)
@@ -76,19 +78,18 @@ def time_in_turn(networks: list[Upscaler], lr: np.ndarray) -> list[float]:
     return [statistics.median(times) for times in seconds]
 
 
-def draw(rows: list[Row], bicubic: list[Row], path: Path) -> None:
+def draw(rows: Sequence[Row], bicubic: Sequence[Row], path: Path) -> None:
     """Draws PSNR-Y against multiply-adds, x4, with what others published."""
     paper_macs = Upscaler(ISRResCNet(ModelConfig(), rngs=nnx.Rngs(0))).macs_per_pixel
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     for axis, dataset, column in zip(figure.subplots(1, 2), ("Set5", "Set14"), (1, 2), strict=True):
         ours, baseline = (
-            next(row for row in some if (row.dataset.name, row.dataset.scale) == (dataset, 4))
-            for some in (rows, bicubic)
+            next(row for row in some if (row.dataset, row.scale) == (dataset, 4)) for some in (rows, bicubic)
         )
         points: dict[str, tuple[float, float | None, str]] = {}
         points |= {name: (point[0] / PIXELS_720P, point[column], "grey") for name, point in PUBLISHED.items()}
         points["ISRResCNet"] = (paper_macs, PAPER[dataset, 4][0][0], "C0")
-        points["isr-lite"] = (ours.cost["macs_per_pixel"], ours.mean("psnr_y"), "C3")
+        points["isr-lite"] = (ours.cost.macs_per_pixel, ours.mean("psnr_y"), "C3")
         for name, (macs, psnr, color) in points.items():
             axis.plot(macs, psnr, "o", color=color)
             left = name in ("RLFN", "isr-lite", "ISRResCNet")

@@ -17,8 +17,8 @@ from isr_jax.__main__ import exit_code
 from isr_jax.inference.upscaler import load
 from isr_jax.physics.resize import crop_to_multiple, imresize
 from isr_jax.pictures.images import list_images, write_image
+from isr_jax.pictures.pairs import read_pixels
 from isr_jax.startup import prepare_process
-from isr_jax.training.datasets import read_pixels
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         hr_path, lr_path = arguments.output / "HR" / name, arguments.output / f"LRx{model.scale}" / name
         if hr_path.exists():
             continue
-        lr = imresize(crop_to_multiple(read_pixels(path, 3), model.scale), 1 / model.scale)
+        lr = imresize(crop_to_multiple(read_pixels(path, channels=3, convert=True), model.scale), 1 / model.scale)
         hr = model.upscale(lr)
         for target, picture in ((lr_path, lr), (hr_path, hr)):  # HR last: it says that the pair is whole
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,15 +11,17 @@ import hashlib
 import json
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from isr_jax.__main__ import exit_code
+from isr_jax.benchmark.benchmark import Row, run_benchmark
 from isr_jax.benchmark.report import PAPER
-from isr_jax.evaluate import EvaluateConfig, Row, evaluate
 from isr_jax.files import replace_file
 from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
+from isr_jax.startup import prepare_process
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,8 +36,8 @@ pixel: 1/{times:,.0f} of the paper's ISRResCNet. File: {size:,} bytes (float16),
 | --- | {dashes} |
 {table}
 
-Scored by `isr-jax evaluate --model {name} --data {sets_plain}` (8-bit output, border of {scale} pixels left out).
-"+" is the self-ensemble of eight flips and rotations. ISRResCNet: as published (arXiv 2009.04809).
+Scored by `isr-jax evaluate --model {name} --data {sets_plain}` (8-bit output, border of {scale} pixels left out, Y
+not rounded). "+" is the self-ensemble of eight flips and rotations. ISRResCNet: as published (arXiv 2009.04809).
 
 ## Training
 
@@ -100,12 +102,13 @@ def main(argv: list[str] | None = None) -> None:
     provenance = {"history": history, "training_data": arguments.training_data}
     save_model(target, load_model(source), provenance, dtype=np.float16)
 
-    rows: dict[str, list[Row]] = {}
+    prepare_process()
+    rows: dict[str, Sequence[Row]] = {}
     for ensemble in (False, True):
-        found, sentinels = evaluate(EvaluateConfig(model=(name,), data=tuple(arguments.data), ensemble=ensemble))
-        rows["bicubic"], rows[name + "+" * ensemble] = sentinels, found
+        found = run_benchmark(name, arguments.data, ensemble=ensemble)
+        rows["bicubic"], rows[name + "+" * ensemble] = found.bicubic, found.rows
     lines = [f"| {label} | {' | '.join(_score(row) for row in found)} |" for label, found in rows.items()]
-    names = [row.dataset.name for row in rows[name]]
+    names = [row.dataset for row in rows[name]]
     for i, label in enumerate(("ISRResCNet", "ISRResCNet+")):
         cells = (f"{p[i][0]:.2f} / {p[i][1]:.4f}" if (p := PAPER.get((n, scale))) else "" for n in names)
         lines.append(f"| {label} | {' | '.join(cells)} |")
@@ -119,9 +122,9 @@ def main(argv: list[str] | None = None) -> None:
     text = CARD.format(
         name=name,
         scale=scale,
-        parameters=cost["parameters"],
-        macs=cost["macs_per_pixel"],
-        times=PAPER_MACS / cost["macs_per_pixel"],
+        parameters=cost.parameters,
+        macs=cost.macs_per_pixel,
+        times=PAPER_MACS / cost.macs_per_pixel,
         size=len(data),
         digest=hashlib.sha256(data).hexdigest(),
         sets=" | ".join(names),

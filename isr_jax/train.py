@@ -29,13 +29,14 @@ from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
 from isr_jax.files import replace_file
 from isr_jax.models.model_file import load_model, parameters_to_dict, save_model
-from isr_jax.pictures.metrics import crop_border, psnr, rgb_to_luma, ssim
+from isr_jax.pictures.metrics import round_to_8_bits, score_picture
+from isr_jax.pictures.pairs import Pair
 from isr_jax.solver.erd import for_other_scale
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process
 from isr_jax.training import datasets
 from isr_jax.training.checkpoint import WHOLE, Checkpoints
-from isr_jax.training.data import Pair, draw_batch, load_memory, steps_per_epoch, stream_batches, validation_pairs
+from isr_jax.training.data import draw_batch, load_memory, steps_per_epoch, stream_batches, validation_pairs
 from isr_jax.training.forensics import write_bundle
 from isr_jax.training.parallel import any_process, start
 from isr_jax.training.plan import print_plan
@@ -268,14 +269,12 @@ def make_evaluation(
     """Makes the function that measures parameters on validation folders: averages over each folder's pictures.
 
     Its last argument receives the first super-resolved picture of each folder, uint8, to look at. The result's keys
-    are "FOLDER/psnr_y", "FOLDER/ssim_y" and, with more than one stage, "FOLDER/psnr_y_stage_K".
+    are "FOLDER/psnr_y", "FOLDER/ssim_y" (if all pictures are large enough) and, with more than one stage,
+    "FOLDER/psnr_y_stage_K".
     """
     bind = make_bind(model)
     scale = model.config.scale
     predict = jax.jit(lambda params, lr: bind(params).folded()(lr.astype(jnp.float32), all_stages=True)[:, 0])
-
-    def luma(picture: np.ndarray) -> np.ndarray:
-        return rgb_to_luma(crop_border(picture, scale))
 
     def evaluate(params: Params, folders: dict[str, list[Pair]], pictures: dict[str, np.ndarray]) -> dict[str, float]:
         local = jax.tree.map(lambda a: a.addressable_data(0), params)
@@ -283,15 +282,14 @@ def make_evaluation(
         for folder, pairs in folders.items():
             psnrs, ssims = [], []
             for pair in pairs:
-                stages = np.asarray(jax.device_get(predict(local, pair.lr[None])))
-                stages = np.clip(np.round(stages), 0, 255).astype(np.uint8)
+                stages = round_to_8_bits(np.asarray(jax.device_get(predict(local, pair.lr[None]))))
                 pictures.setdefault(f"{folder}/picture", stages[-1])
-                truth = luma(pair.hr)
-                psnrs.append([psnr(luma(x), truth) for x in stages])
-                ssims.append(ssim(luma(stages[-1]), truth))
+                psnrs.append([score_picture(stage, pair.hr, scale, ("psnr_y",))["psnr_y"] for stage in stages])
+                ssims.append(score_picture(stages[-1], pair.hr, scale, ("ssim_y",))["ssim_y"])
             means = np.mean(psnrs, axis=0)
             values[f"{folder}/psnr_y"] = float(means[-1])
-            values[f"{folder}/ssim_y"] = float(np.mean(ssims))
+            if None not in ssims:
+                values[f"{folder}/ssim_y"] = float(np.mean(ssims))
             if len(means) > 1:
                 values |= {f"{folder}/psnr_y_stage_{k}": float(v) for k, v in enumerate(means, 1)}
         return values

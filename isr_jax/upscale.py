@@ -44,9 +44,10 @@ class UpscaleConfig:
     """Average over the eight flips and rotations of each picture: a little better, eight times slower."""
     num_stages: int | None = None
     """Stop the solver after so many stages: faster."""
-    kernel: Path | None = None
-    """Blur kernel (.npy, k x k or k x k x channels) for models whose data term needs one."""
-    noise_std: float | None = None
+    blur: str | None = None
+    """What blurred the pictures: 1.6, or 1.6,0.8,30 (two standard deviations in HR pixels and an angle in degrees),
+    or a kernel (.npy, k x k or k x k x channels)."""
+    noise: Annotated[float | None, tyro.conf.arg(aliases=["--noise-std"])] = None
     """Noise level of the pictures on the 0..255 scale; estimated from each by default."""
     format: str | None = None
     """Suffix of the files in an output folder, such as png; that of the input by default (of a GIF: png)."""
@@ -175,16 +176,19 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale")
         return BicubicUpscaler(config.scale).upscale_picture
     from isr_jax.inference import upscaler as infer
-    from isr_jax.inference.kernels import read_kernel
+    from isr_jax.inference.kernels import read_blur
 
     prepare_process()
     model = infer.load(
         name,
         ensemble=config.ensemble,
         num_stages=config.num_stages,
-        kernel=None if config.kernel is None else read_kernel(config.kernel),
-        noise_std=config.noise_std,
+        blur=None if config.blur is None else read_blur(config.blur),
+        noise_std=config.noise,
     )
+    if config.blur is not None and model.config.physics != "blur":
+        physics = model.config.physics
+        print(f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur", file=sys.stderr)
     if config.scale is not None and config.scale > model.scale:
         raise ConfigError(f"--scale {config.scale:g}: {name} is made for x{model.scale}, at most that is possible")
     return lambda picture: model.upscale_picture(picture, config.scale)

@@ -13,6 +13,8 @@ from isr_jax.config import ConfigError, ERDConfig, ModelConfig
 from isr_jax.export import main
 from isr_jax.models.export import export_stablehlo
 from isr_jax.models.model_file import save_model
+from isr_jax.physics.blur import Blur
+from isr_jax.physics.sampling import Decimation
 from tests.random_model import random_model
 
 LOAD = """
@@ -27,7 +29,7 @@ for name in sys.argv[1:]:
 """
 LITE = ERDConfig(features=4, num_blocks=1, feedback_steps=0, resolution="lr", weight_norm=False, carry_features=True)
 SMALL = ERDConfig(features=4, num_blocks=1, feedback_steps=1)
-UPSCALE = jax.jit(lambda model, lr, kernel=None: model(lr, kernel=kernel))
+UPSCALE = jax.jit(lambda model, lr, physics=None: model(lr, physics=physics))
 
 
 def pictures(*shape: int) -> np.ndarray:
@@ -68,7 +70,7 @@ def test_the_kernel_is_a_second_input():
     model = random_model(ModelConfig(num_stages=1, physics="blur", prior=SMALL))
     exported = jax.export.deserialize(bytearray(export_stablehlo(model, size=(9, 12), kernel_size=5)))
     lr, kernel = jnp.asarray(pictures(1, 9, 12, 3)), jnp.asarray(pictures(5, 5) / 255 / 12.5)
-    np.testing.assert_allclose(exported.call(lr, kernel), UPSCALE(model, lr, kernel), atol=1e-3)
+    np.testing.assert_allclose(exported.call(lr, kernel), UPSCALE(model, lr, Decimation(4) @ Blur(kernel)), atol=1e-3)
 
 
 def test_the_file_of_a_run_is_called_as_its_folder(tmp_path, monkeypatch):

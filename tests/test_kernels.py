@@ -9,8 +9,8 @@ from random_model import random_model
 from isr_jax import evaluate
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig
-from isr_jax.inference.kernels import read_kernel
-from isr_jax.physics.kernels import as_kernels
+from isr_jax.inference.conditions import blur_kernels
+from isr_jax.inference.kernels import read_blur, read_kernel
 from isr_jax.models.model_file import save_model
 from isr_jax.pictures.images import write_image
 
@@ -18,11 +18,9 @@ from isr_jax.pictures.images import write_image
 def test_a_kernel_comes_back(tmp_path):
     kernel = np.random.default_rng(0).uniform(size=(4, 3))
     np.save(tmp_path / "k.npy", kernel)
-    read = check_kernel(read_kernel(tmp_path / "k.npy"), 3)
-    assert read.dtype == np.float32
-    np.testing.assert_allclose(read, kernel, rtol=1e-6)
-    assert check_kernel([[0, 1], [1, 0]], 3).shape == (2, 2)
-    assert check_kernel(np.ones((2, 2, 3), int), 3).shape == (2, 2, 3)
+    np.testing.assert_array_equal(read_blur(str(tmp_path / "k.npy")), kernel)
+    assert read_blur("1.6") == 1.6
+    assert read_blur("1.6,0.8,30") == (1.6, 0.8, 30)
 
 
 def test_damaged_files_give_one_line(tmp_path):
@@ -37,7 +35,7 @@ def test_damaged_files_give_one_line(tmp_path):
             data[place] = rng.integers(0, 256)
         path.write_bytes(data[: rng.integers(0, len(data))] if number % 4 == 0 else data)
         try:
-            check_kernel(read_kernel(path), 3)
+            blur_kernels(read_kernel(path), color=True)
         except ConfigError as error:
             messages.append(str(error))
     assert len(messages) > 200
@@ -59,34 +57,16 @@ def test_evaluate_says_it_in_one_line_too(tmp_path, capfd, monkeypatch):
     write_image(tmp_path / "data" / "HR" / "a.png", np.zeros((16, 16, 3), np.uint8))
     np.save(tmp_path / "zero.npy", np.zeros((3, 3)))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "zero.npy").read_bytes()[:40])
-    for name, said in (("cut", f"{tmp_path}/cut.npy is damaged"), ("zero", "--kernel sums to 0")):
+    for name, said in (("cut", f"{tmp_path}/cut.npy is damaged"), ("zero", "the blur kernel has the sum 0")):
         argv = [
             "--model",
             tmp_path / "m.safetensors",
             "--data",
             tmp_path / "data",
-            "--kernel",
+            "--blur",
             tmp_path / f"{name}.npy",
         ]
         assert exit_code(evaluate.main, [*map(str, argv)]) == 2
         err = capfd.readouterr().err
         assert err.startswith(f"isr-jax: {said}")
         assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("kernel", "message"),
-    [
-        (np.ones(3), r"has shape \(3,\)"),
-        (np.ones((3, 3, 2)), r"has shape \(3, 3, 2\)"),
-        (np.ones((0, 3)), r"has shape \(0, 3\)"),
-        (np.ones((3, 3), complex), "holds complex128"),
-        (np.array([["a"]]), "holds <U1"),
-        (np.array([[1, np.inf], [np.nan, 1]]), r"holds inf at \(0, 1\)"),
-        (np.array([[1.0, -1], [0, 0]]), "sums to 0"),
-        (np.dstack([np.ones((3, 3)), np.ones((3, 3)), -np.ones((3, 3))]), "sums to -9"),
-    ],
-)
-def test_what_is_no_blur_is_refused_with_its_number(kernel, message):
-    with pytest.raises(ConfigError, match=f"^`kernel` {message}"):
-        check_kernel(kernel, 3)

@@ -7,7 +7,7 @@ import pytest
 from jaxtyping import TypeCheckError
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from isr_jax.pictures.metrics import crop_border, psnr, rgb_to_luma, ssim
+from isr_jax.pictures.metrics import METRICS, crop_border, psnr, rgb_to_luma, round_to_8_bits, score_picture, ssim
 
 
 @pytest.fixture
@@ -87,3 +87,24 @@ def test_says_what_it_cannot_compare(pair):
         rgb_to_luma(image[..., :2])
     with pytest.raises(ValueError, match="border of 3"):
         crop_border(image[:6], 3)
+
+
+def test_a_score_is_the_field_s(pair):
+    image, truth = pair
+    scores = score_picture(image, truth, 4)
+    luma, luma_truth = (rgb_to_luma(x[4:-4, 4:-4]) for x in pair)
+    assert list(scores) == list(METRICS)
+    assert scores["psnr_y"] == psnr(luma, luma_truth)
+    assert scores["ssim_y"] == ssim(luma, luma_truth)
+    assert scores["ssim_y_rounded"] == ssim(np.round(luma), np.round(luma_truth))
+    assert scores["psnr_rgb"] == psnr(image[4:-4, 4:-4], truth[4:-4, 4:-4])
+    assert score_picture(image, truth, 4, ("ssim_y",)) == {"ssim_y": scores["ssim_y"]}
+    assert score_picture(image[:14], truth[:14], 2)["ssim_rgb"] is None
+    assert score_picture(image, image, 4)["psnr_y"] == math.inf
+    with pytest.raises(ValueError, match="lpips is no metric"):
+        score_picture(image, truth, 4, ("lpips",))
+
+
+def test_halves_are_rounded_up():
+    values = np.array([-1, 0.49, 0.5, 1.5, 2.5, 254.5, 300], np.float32)
+    np.testing.assert_array_equal(round_to_8_bits(values), [0, 0, 1, 2, 3, 255, 255])

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from isr_jax.config import ConfigError, SynthesisConfig
+from isr_jax.physics.kernels import gaussian_kernel
 from isr_jax.physics.resize import imresize
-from isr_jax.physics.synthesis import compress_jpeg, gaussian_kernel, synthesize
+from isr_jax.physics.synthesis import compress_jpeg, synthesize
 
 SCALE = 2
 

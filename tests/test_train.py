@@ -199,8 +199,8 @@ def one_line(capfd):
         ([], 2, "--workdir"),
         (["--workdir", "{run}", "--model.prior.depth", "3"], 2, "--model.prior.depth"),
         (["--workdir", "{run}", "--steps", "many"], 2, "--steps"),
-        (["--workdir", "{run}", "--data.train", "/nowhere"], 1, "/nowhere"),
-        (["--workdir", "{run}", "--eval.data", "/nowhere"], 1, "/nowhere"),
+        (["--workdir", "{run}", "--data.train", "/nowhere"], 2, "/nowhere"),
+        (["--workdir", "{run}", "--eval.data", "/nowhere"], 2, "/nowhere"),
         (["--workdir", "{run}", "--data.batch-size", "0"], 2, "batch_size"),
         (["--workdir", "/dev/null/run"], 1, "/dev/null/run"),
         (["--workdir", "{run}", "--data.train", "{empty}"], 1, "empty"),
@@ -295,16 +295,6 @@ def test_a_model_starts_another_scale(folder, uninterrupted, tmp_path, capfd):
 
 def read(path, name):
     return load_file(path)[name]
-
-
-def test_pictures_of_another_kind_are_read(tmp_path):
-    from isr_jax.training.datasets import read_pixels
-
-    pixels = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    for suffix in ("png", "webp", "tif", "bmp"):
-        options = {"lossless": True} if suffix == "webp" else {}
-        Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", **options)
-        np.testing.assert_array_equal(read_pixels(tmp_path / f"a.{suffix}", 3), pixels)
 
 
 @pytest.mark.slow

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import reference
 from flax import nnx
-from test_degradation import gaussian
 from test_erd import LR, named, randomised
+from test_physics import gaussian
 
 from isr_jax.config import ConfigError, ERDConfig, LossConfig, ModelConfig, TrainConfig
-from isr_jax.physics.degradation import make_observation_model
+from isr_jax.physics.names import make_physics
 from isr_jax.physics.noise_level import DB7_HIGH_PASS
+from isr_jax.physics.sampling import Bicubic
 from isr_jax.solver.unrolled import ISRResCNet
 
 SMALL = ERDConfig(features=6, num_blocks=2, feedback_steps=2)
@@ -38,7 +39,8 @@ def test_every_iterate_as_defined(mode, channels):
     model = build(physics=mode, channels=channels)
     lr = pictures((2, 10, 12, channels))
     kernel = gaussian(5, 1.2, channels) if mode == "released_kernel" else None
-    iterates = jax.jit(lambda model, lr: model(lr, kernel=kernel, all_stages=True))(model, lr)
+    physics = make_physics(mode, scale=2, kernel=None if kernel is None else kernel[None])
+    iterates = jax.jit(lambda model, lr: model(lr, physics=physics, all_stages=True))(model, lr)
     for i in range(2):
         y = np.asarray(lr[i])
         expected = reference.solve(
@@ -93,16 +95,16 @@ def test_the_final_data_step_brings_the_result_nearer_to_the_observation():
     without, model = build(**options), build(final_data_step=True, **options)
     lr = pictures()
     before, after = run(without, lr), run(model, lr)
-    degradation = make_observation_model("matlab_bicubic", lr.shape, 2)
+    h = Bicubic(2)
     for k in range(3):  # exactly one step of descent, after each stage that one may stop at
-        step = degradation.step_size() * degradation.gradient(before[k], lr)
+        step = 4 * h.adjoint(h.apply(before[k]) - lr)
         np.testing.assert_allclose(after[k], before[k] - step, atol=2e-3)
-        distances = [float(jnp.linalg.norm(degradation.apply(x[k]) - lr)) for x in (before, after)]
+        distances = [float(jnp.linalg.norm(h.apply(x[k]) - lr)) for x in (before, after)]
         assert distances[1] < 0.5 * distances[0]
     np.testing.assert_allclose(jax.jit(lambda model, lr: model(lr))(model, lr), after[-1], atol=2e-3)
     clipped = run(build(final_data_step=True, **(options | {"clip": True})), lr)
     assert 0 <= float(jnp.min(clipped)) < float(jnp.max(clipped)) <= 255
-    with pytest.raises(ConfigError, match="needs a data term"):
+    with pytest.raises(ConfigError, match="needs an observation model"):
         ModelConfig(physics="none", final_data_step=True)
     with pytest.raises(ConfigError, match="loss.window"):
         TrainConfig(steps=1, model=model.config, loss=LossConfig(window=1))

@@ -163,11 +163,11 @@ def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_pa
     np.save(tmp_path / "nan.npy", np.full((3, 3), np.nan))
     np.save(tmp_path / "wide.npy", np.full((3, 40), 1 / 120))
     for argv, message in [
-        (["--model", blurred, "--kernel", kernel], f"{kernel} is damaged or not an .npy file"),
-        (["--model", blurred, "--kernel", tmp_path / "nan.npy"], "--kernel holds nan at (0, 0)"),
-        (["--model", blurred, "--kernel", tmp_path / "wide.npy"], "--kernel is 40x3, larger than the enlarged picture"),
-        (["--model", blurred], "give --kernel"),
-        (["--model", model_file, "--kernel", tmp_path / "wide.npy"], "takes no blur kernel: no --kernel"),
+        (["--model", blurred, "--blur", kernel], f"{kernel} is damaged or not an .npy file"),
+        (["--model", blurred, "--blur", tmp_path / "nan.npy"], "the blur kernel holds nan at (0, 0)"),
+        (["--model", blurred, "--blur", tmp_path / "wide.npy"], "the blur kernel is 3x40, larger than the picture"),
+        (["--model", blurred, "--blur", "1,2,3,4"], "--blur is (1.0, 2.0, 3.0, 4.0)"),
+        (["--model", blurred], "give --blur"),
         (["--model", model_file, "--num-stages", 2], "--num-stages is 2"),
     ]:
         assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", *argv) == 2

@@ -12,9 +12,11 @@ from PIL import Image
 import isr_jax
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig, UserError
 from isr_jax.inference.intensities import round_to
-from isr_jax.inference.upscaler import Upscaler, macs_per_pixel
+from isr_jax.inference.upscaler import Upscaler
 from isr_jax.models.model_file import save_model
+from isr_jax.physics.blur import Blur
 from isr_jax.physics.resize import imresize
+from isr_jax.physics.sampling import Decimation
 from isr_jax.pictures.images import write_image
 from isr_jax.pictures.picture import Picture
 from isr_jax.solver.unrolled import ISRResCNet
@@ -75,7 +77,7 @@ def test_ensemble_is_the_mean_over_eight_pictures_and_turns_with_the_picture(mod
     turned = upscaler.upscale_batch(np.ascontiguousarray(np.rot90(lr, 1, (1, 2))))
     np.testing.assert_allclose(turned, np.rot90(hr, 1, (1, 2)), atol=2e-3)
     assert upscaler.compilations + upscaler.cache_hits == 2  # upright and lying
-    assert upscaler.macs_per_pixel == 8 * macs_per_pixel(model.config)
+    assert upscaler.macs_per_pixel == 8 * model.macs_per_pixel()
 
 
 @pytest.mark.parametrize("resolution", ["lr", "hr"])
@@ -111,8 +113,8 @@ def test_windows_of_a_shipped_model(monkeypatch):
 
 
 def test_a_model_that_sees_the_whole_picture_is_not_cut(model):
-    assert Upscaler(model)._halo() is None
-    assert Upscaler(make_model(projection=False, physics="released_bilinear"))._halo() is None
+    assert model.reach() is None
+    assert make_model(projection=False, physics="released_bilinear").reach() is None
 
 
 def test_upscale_keeps_type_shape_and_scale(model):
@@ -245,19 +247,17 @@ def test_kernel_and_noise_level_reach_the_model():
     blur = make_model(physics="blur")
     kernel = np.outer([1, 2, 1], [1, 3, 1]) / 20
     lr = pictures(1, 6, 5, 3)
-    upscaler = Upscaler(blur, kernel=kernel, noise_std=3)
-    expected = whole(blur, lr, kernel=kernel.astype(np.float32), noise_std=np.full(1, 3, np.float32))
+    upscaler = Upscaler(blur, blur=kernel, noise_std=3)
+    physics = Decimation(2) @ Blur(kernel)
+    expected = whole(blur, lr, physics=physics, noise_std=np.full(1, 3, np.float32))
     np.testing.assert_allclose(upscaler.upscale_batch(lr), expected, atol=2e-3)
 
 
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        ({"physics": "blur"}, {}, "needs the blur kernel"),
-        ({}, {"kernel": np.ones((3, 3))}, "takes no blur kernel"),
-        ({"physics": "blur"}, {"kernel": np.ones((3, 3, 2))}, "`kernel` has shape"),
-        ({"physics": "blur"}, {"kernel": np.full((3, 3), np.nan)}, "`kernel` holds nan"),
-        ({"physics": "blur"}, {"kernel": np.ones((3, 3)), "ensemble": True}, "ensemble"),
+        ({"physics": "blur"}, {"blur": np.full((3, 3), np.nan)}, "holds nan"),
+        ({"physics": "blur"}, {"blur": -1.0}, "`blur` is -1"),
         ({}, {"num_stages": 3}, "stages 1 to 2"),
         ({}, {"num_stages": 0}, "stages 1 to 2"),
         ({}, {"noise_std": -1.0}, "`noise_std` is -1"),
@@ -271,8 +271,8 @@ def test_options_that_do_not_fit(config, options, message):
 
 
 def test_a_kernel_larger_than_the_picture():
-    upscaler = Upscaler(make_model(physics="blur"), kernel=np.full((3, 13), 1 / 39))
-    with pytest.raises(ConfigError, match="`kernel` is 13x3, larger than the enlarged picture of 12x10"):
+    upscaler = Upscaler(make_model(physics="blur"), blur=np.full((3, 13), 1 / 39))
+    with pytest.raises(ConfigError, match="the blur kernel is 3x13, larger than the picture of 10x12"):
         upscaler.upscale(np.zeros((5, 6, 3), np.uint8))
     assert upscaler.upscale(np.zeros((5, 7, 3), np.uint8)).shape == (10, 14, 3)
 
@@ -298,6 +298,9 @@ def test_pictures_keep_what_belongs_to_them(model):
 
 
 def test_macs_of_the_released_network():
+    def macs_per_pixel(config, num_stages=None):
+        return nnx.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0))).macs_per_pixel(num_stages)
+
     assert macs_per_pixel(ModelConfig()) / 10 == pytest.approx(1.52e6, rel=5e-3)
     erd = ERDConfig(features=32, num_blocks=2, feedback_steps=0, kernel_size=3, resolution="lr", weight_norm=False)
     config = ModelConfig(physics="bicubic", prior=erd)

@@ -1,16 +1,21 @@
-"""One self-contained page of an evaluation: tables beside the paper's figures, and every picture to look at."""
+"""How a benchmark is told: a table in Markdown, JSON, CSV, and one self-contained page with every picture in it."""
 
 import base64
+import csv
 import html
+import io
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
+from isr_jax.benchmark.benchmark import LR, TRUTH, Benchmark, Row
 from isr_jax.benchmark.web import html_table, render
 from isr_jax.files import replace_file
 from isr_jax.pictures.images import encode_image
+from isr_jax.pictures.metrics import METRICS, PROTOCOL
 from isr_jax.pictures.picture import Picture
 
 PAPER = {
@@ -29,7 +34,51 @@ PAPER = {
 }
 """PSNR-Y and SSIM-Y of ISRResCNet and ISRResCNet+ (self-ensemble) as published (arXiv 2009.04809)."""
 
-LR, TRUTH = "LR", "truth"
+_HEADS = {
+    "psnr_y": "PSNR-Y",
+    "ssim_y": "SSIM-Y",
+    "ssim_y_rounded": "SSIM-Y, Y rounded",
+    "psnr_rgb": "PSNR-RGB",
+    "ssim_rgb": "SSIM-RGB",
+}
+_COSTS = ("num_stages", "parameters", "macs_per_pixel", "seconds", "peak_bytes", "compilations", "cache_hits")
+_COLUMNS = (
+    *("model", "ensemble", "dataset", "scale", "image", *METRICS, *_COSTS),
+    *("border", *PROTOCOL, "lr_source", "data_sha256", "sentinel_ok"),
+)
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Returns the rows as a table in Markdown, aligned so that it also reads well in a terminal."""
+    lines = [["dataset", "scale", "model", *_HEADS.values(), "parameters", "MAC/pixel", "MiB", "s"]]
+    for row in rows:
+        cost = row.cost
+        memory = f"{cost.peak_bytes / 2**20:.0f}" if cost.peak_bytes else "-"
+        costs = [f"{cost.parameters:,}", f"{cost.macs_per_pixel:,.0f}", memory, f"{cost.seconds:.1f}"]
+        lines.append([row.dataset, f"x{row.scale}", row.label, *_figures(row, "-"), *costs])
+    tables = [_align(lines)]
+    for row in rows:
+        if means := row.stages():
+            head = [f"{row.model} on {row.dataset} x{row.scale}, stage", *map(str, range(1, len(means) + 1))]
+            tables.append(_align([head, ["PSNR-Y", *(f"{mean:.2f}" for mean in means)]]))
+    return "\n\n".join(tables)
+
+
+def format_json(benchmark: Benchmark) -> str:
+    """Returns all rows, every picture included, as JSON: {"rows": [...], "bicubic": [...]}; infinities are null."""
+    return json.dumps(benchmark.as_dict(), indent=1, allow_nan=False) + "\n"
+
+
+def format_csv(rows: Iterable[Row]) -> str:
+    """Returns one line per picture and one for each average (image "mean"), with the protocol in every line."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, _COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        average = row.as_dict()
+        for image in [*average["images"], {"name": "mean"}]:
+            writer.writerow({**average, "image": image["name"], **image})
+    return stream.getvalue()
 
 
 class Report:
@@ -49,18 +98,13 @@ class Report:
         if label == TRUTH:
             self._sizes[key] = pixels.shape[1], pixels.shape[0]
 
-    def write(self, path: Path, rows: list[dict[str, Any]]) -> None:
-        """Writes the page.
-
-        Args:
-          path: Where to; written beside and renamed.
-          rows: What `Row.as_dict` returns, each with its "label"; the order is that of the tables.
-        """
+    def write(self, path: Path, rows: Sequence[Row]) -> None:
+        """Writes the page, beside and then renamed; the order of the rows is that of the tables."""
         scores: dict[tuple[str, int, str], dict[str, float | None]] = {key: {} for key in self._images}
         for row in rows:
-            for image in row["images"]:
-                scores[row["dataset"], row["scale"], image["name"]][row["label"]] = image["psnr_y"]
-        labels = [LR, *dict.fromkeys(row["label"] for row in rows), TRUTH]
+            for image in row.as_dict()["images"]:
+                scores[row.dataset, row.scale, image["name"]][row.label] = image["psnr_y"]
+        labels = [LR, *dict.fromkeys(row.label for row in rows), TRUTH]
         pictures = [
             {
                 "dataset": key[0],
@@ -76,33 +120,47 @@ class Report:
         page = render(
             "report.html",
             data={"labels": labels, "pictures": pictures},
-            tables="".join(_table(*key, rows) for key in dict.fromkeys((r["dataset"], r["scale"]) for r in rows)),
-            protocol=_protocol(rows[0]),
+            tables="".join(_table(*key, rows) for key in dict.fromkeys((row.dataset, row.scale) for row in rows)),
+            protocol=html.escape(_PROTOCOL),
         )
         replace_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
 
 
-def _table(dataset: str, scale: int, rows: list[dict[str, Any]]) -> str:
-    lines = [["model", "PSNR-Y", "SSIM-Y", "PSNR-RGB", "SSIM-RGB", "parameters", "MAC/pixel", "seconds"]]
+_PROTOCOL = (
+    f"Colour space: {PROTOCOL['colour_space']}. Rounding: {PROTOCOL['rounding']}."
+    f" SSIM window: {PROTOCOL['ssim_window']}. A border of as many pixels as the scale is left out."
+)
+
+
+def _table(dataset: str, scale: int, rows: Sequence[Row]) -> str:
+    lines = [["model", *_HEADS.values(), "parameters", "MAC/pixel", "seconds"]]
     classes = []
     for row in rows:
-        if (row["dataset"], row["scale"]) == (dataset, scale):
-            values = [(row["psnr_y"], 2), (row["ssim_y"], 4), (row["psnr_rgb"], 2), (row["ssim_rgb"], 4)]
-            figures = ["–" if value is None else f"{value:.{digits}f}" for value, digits in values]
-            costs = [f"{row['parameters']:,}", f"{row['macs_per_pixel']:,.0f}", f"{row['seconds']:.1f}"]
-            lines.append([row["label"], *figures, *costs])
+        if (row.dataset, row.scale) == (dataset, scale):
+            costs = [f"{row.cost.parameters:,}", f"{row.cost.macs_per_pixel:,.0f}", f"{row.cost.seconds:.1f}"]
+            lines.append([row.label, *_figures(row, "–"), *costs])
             classes.append("")
-    for name, figures in zip(
-        ("ISRResCNet (paper)", "ISRResCNet+ (paper)"), PAPER.get((dataset, scale), ()), strict=False
-    ):
-        lines.append([name, f"{figures[0]:.2f}", f"{figures[1]:.4f}", *["–"] * 5])
+    published = PAPER.get((dataset, scale), ())
+    for name, (psnr, ssim) in zip(("ISRResCNet (paper)", "ISRResCNet+ (paper)"), published, strict=False):
+        lines.append([name, f"{psnr:.2f}", f"{ssim:.4f}", *["–"] * (len(lines[0]) - 3)])
         classes.append("paper")
     return f"<section><h2>{html.escape(dataset)} x{scale}</h2>{html_table(lines, classes)}</section>"
 
 
-def _protocol(row: dict[str, Any]) -> str:
-    text = (
-        f"Colour space: {row['colour_space']}. Rounding: {row['rounding']}. SSIM window: {row['ssim_window']}."
-        f" A border of as many pixels as the scale is left out."
-    )
-    return html.escape(text)
+def _figures(row: Row, absent: str) -> list[str]:
+    """The averages of a row as they are printed: PSNR with two digits, SSIM with four."""
+    means = {metric: row.mean(metric) for metric in _HEADS}
+    digits = {metric: 2 if metric.startswith("psnr") else 4 for metric in _HEADS}
+    return [absent if mean is None else f"{mean:.{digits[metric]}f}" for metric, mean in means.items()]
+
+
+def _align(lines: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    number = [all(cell[:1] in "0123456789-i" for cell in column[1:]) for column in zip(*lines, strict=True)]
+    rule = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, number, strict=True)]
+
+    def line(cells: list[str]) -> str:
+        padded = [c.rjust(w) if right else c.ljust(w) for c, w, right in zip(cells, widths, number, strict=True)]
+        return f"| {' | '.join(padded)} |"
+
+    return "\n".join([line(lines[0]), line(rule), *map(line, lines[1:])])

@@ -179,7 +179,7 @@ class ScheduleConfig(Config):
     """Of "cosine": the last rate, as a fraction of the largest."""
     milestones: tuple[Annotated[float, Within(0, 1, open_least=True, open_most=True)], ...] = (0.5, 0.8)
     """Of "multistep": when the rate falls, as fractions of all steps."""
-    factor: Annotated[float, Within(0, 1, open_least=True)] = 0.1
+    factor: Positive = 0.1
     """Of "multistep": by what the rate is multiplied at each milestone."""
 
     def __post_init__(self) -> None:

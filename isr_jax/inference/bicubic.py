@@ -1,28 +1,61 @@
-"""Bicubic enlargement, the baseline, of the same kind as a model; needs no JAX."""
+"""Bicubic enlargement, the baseline, as an upscaler like any other; it needs no JAX."""
+
+import time
+from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import fill_transparent, scaled_picture
 from isr_jax.pictures.picture import Picture
 
+BICUBIC = "bicubic"
+"""What it is called where a model is named."""
+
 
 class BicubicUpscaler:
-    """MATLAB's bicubic imresize by one factor."""
+    """MATLAB's `imresize` with the interface of `Upscaler`: no parameters, no stages, nothing to compile."""
 
     def __init__(self, scale: float | int):
-        self.scale = scale
+        """Prepares the enlargement by any positive factor."""
+        self.name, self.scale, self.ensemble = BICUBIC, scale, False
+        self.num_stages = self.num_parameters = self.compilations = self.cache_hits = 0
+        self.program_bytes: dict[tuple[int, ...], int] = {}
+        self.macs_per_pixel = self.seconds = 0.0
 
     def upscale(
         self, image: Shaped[np.ndarray, "height width *channels"]
     ) -> Shaped[np.ndarray, "new_h new_w *channels"]:
-        """Enlarges one picture, of any type that `imresize` takes."""
+        """Enlarges one picture.
+
+        Args:
+          image: Grey (H, W) or (H, W, 1), or RGB (H, W, 3): uint8, uint16, or floating point on 0..255.
+        Returns: The picture, `scale` times as large, of the same type; integers are rounded as MATLAB rounds them.
+        """
         return imresize(image, self.scale)
 
-    def upscale_picture(self, picture: Picture, scale: float | int | None = None) -> tuple[Picture, np.ndarray]:
-        """Enlarges a picture with all that belongs to it; `scale` is another factor than its own.
+    def upscale_batches(
+        self, lr: Shaped[np.ndarray, "batch height width channels"], *, all_stages: bool = False
+    ) -> Iterator[Float[np.ndarray, "*stages 1 hr_height hr_width channels"]]:
+        """Yields the pictures of a batch enlarged, one by one, as float32 on 0..255.
 
+        Args:
+          lr: Pictures on 0..255; those of uint8 are enlarged bit-exactly, rounded between the passes as MATLAB does.
+          all_stages: Put an axis of the stages first; its one entry is the result.
+        """
+        for picture in lr:
+            start = time.perf_counter()
+            hr = imresize(picture, self.scale).astype(np.float32)[None]
+            self.seconds += time.perf_counter() - start
+            yield hr[None] if all_stages else hr
+
+    def upscale_picture(self, picture: Picture, scale: float | int | None = None) -> tuple[Picture, np.ndarray]:
+        """Enlarges a picture with all that belongs to it.
+
+        Args:
+          picture: What to enlarge.
+          scale: Factor, the upscaler's own by default.
         Returns: The picture, and its pixels before rounding: float32 on 0..255.
         """
         pixels = picture.pixels

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -24,3 +25,16 @@ def read_kernel(path: Path) -> Shaped[np.ndarray, "..."]:
     if not isinstance(kernel, np.ndarray):
         raise ConfigError(f"{path} holds several arrays; save the kernel alone, with numpy.save")
     return kernel
+
+
+def read_blur(text: str) -> Any:
+    """Returns the blur that a command line names: 1.6, or 1.6,0.8,30, or the path of a kernel.
+
+    Raises:
+      ConfigError: If it is none of those.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return read_kernel(Path(text))
+    return numbers[0] if len(numbers) == 1 else numbers

@@ -136,9 +136,7 @@ class Upscaler:
     def upscale(self, image: Image.Image, **known: Any) -> Image.Image: ...
     @overload
     def upscale(self, image: Any, *, value_range: float | int | None = None, **known: Any) -> np.ndarray: ...
-    def upscale(
-        self, image: Any, *, value_range: float | int | None = None, **known: Any
-    ) -> np.ndarray | Image.Image:
+    def upscale(self, image: Any, *, value_range: float | int | None = None, **known: Any) -> np.ndarray | Image.Image:
         """Super-resolves one picture.
 
         Args:

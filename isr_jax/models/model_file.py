@@ -126,11 +126,23 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
                 f" {version('isr_jax')}): {reader} reads it"
             )
         metadata = {key: json.loads(value) for key, value in text.items() if key not in _HEADER}
-        if number == 1 and "erd" in metadata.get("config", {}):
-            metadata["config"]["prior"] = metadata["config"].pop("erd")
+        if number == 1 and "config" in metadata:
+            metadata["config"] = _from_version_1(metadata["config"])
         return metadata
     except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise UserError(f"{path} is not a model file ({error}): weights of PyTorch need isr-jax convert") from error
+
+
+def _from_version_1(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a configuration as it is written now."""
+    config = dict(config)
+    if "erd" in config:
+        config["prior"] = config.pop("erd")
+    physics = config.pop("data_term", None)
+    aligned = config.pop("align_corners", False)
+    if physics is not None:
+        config["physics"] = "bicubic" if physics == "matlab_bicubic" else physics + "_aligned" * aligned
+    return config
 
 
 def load_model(model: str | os.PathLike) -> ISRResCNet:

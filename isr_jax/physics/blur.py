@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 from jax.core import Tracer
@@ -46,7 +47,8 @@ class Blur(Physics, kw_only=False):
         # JAX rebuilds the object around placeholders and traced arrays, of which (k, k, C) is one picture's under vmap.
         dimensions = getattr(self.kernel, "ndim", 4)
         traced = isinstance(self.kernel, Tracer)
-        if isinstance(self.kernel, list | tuple) or dimensions < 3 or (dimensions == 3 and not traced):
+        given = isinstance(self.kernel, list | tuple | np.ndarray)
+        if given or dimensions < 3 or (dimensions == 3 and not traced):
             object.__setattr__(self, "kernel", as_kernels(self.kernel, allow_zero_sum=self.allow_zero_sum))
 
     @property

@@ -101,5 +101,5 @@ def _each(physics: Physics, count: int) -> list[Any]:
 def _dense(physics: Physics, hr_shape: tuple[int, ...], lr_shape: tuple[int, ...]) -> np.ndarray:
     """Returns H of one picture as a matrix."""
     size = int(np.prod(hr_shape[1:]))
-    column = jax.jit(lambda e: physics.apply(e.reshape(1, *hr_shape[1:])).ravel())
-    return np.stack([np.asarray(column(e), np.float64) for e in np.eye(size, dtype=np.float32)], axis=1)
+    columns = jax.jit(jax.vmap(lambda e: physics.apply(e.reshape(1, *hr_shape[1:])).ravel()))
+    return np.asarray(columns(np.eye(size, dtype=np.float32)), np.float64).T

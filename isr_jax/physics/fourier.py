@@ -19,7 +19,7 @@ from flax import struct
 from jaxtyping import Array, Float
 
 from isr_jax.config import ConfigError
-from isr_jax.physics.kernels import transfer
+from isr_jax.physics.kernels import Kernels, transfer
 
 Images = Float[Array, "batch _ _ _"]
 
@@ -30,8 +30,7 @@ FLATTEST = 1e-6
 class EquivalentBlur(struct.PyTreeNode):
     """H x = the pixels `phase`, `phase` + `scale`, ... of a convolution of x."""
 
-    kernel: Float[Array, "one_or_batch rows cols one_or_channels"]
-    """Its centre is at (rows // 2, cols // 2)."""
+    kernel: Kernels
     scale: int = struct.field(pytree_node=False)
     phase: tuple[int, int] = struct.field(pytree_node=False)
     periodic: bool = struct.field(pytree_node=False)

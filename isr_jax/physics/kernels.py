@@ -11,7 +11,8 @@ from jaxtyping import Array, Float, Shaped
 
 from isr_jax.config import ConfigError
 
-Kernels = Float[Array, "one_or_batch rows cols one_or_channels"]
+Kernels = Float[Array, "_ _ _ _"]
+"""(1 or N, rows, cols, 1 or C), the centre at (rows // 2, cols // 2)."""
 
 
 def as_kernels(kernel: Any, *, allow_zero_sum: bool = False) -> Kernels:
@@ -25,14 +26,16 @@ def as_kernels(kernel: Any, *, allow_zero_sum: bool = False) -> Kernels:
       ConfigError: If it has another shape, a value that is not finite, or the sum 0.
     """
     if isinstance(kernel, list | tuple):
-        kernel = pad_kernels([np.asarray(k) for k in kernel])
+        several = all(getattr(k, "ndim", None) == 2 for k in kernel)
+        kernel = pad_kernels([np.asarray(k) for k in kernel]) if several else np.asarray(kernel)
     if kernel.ndim not in (2, 3, 4) or 0 in kernel.shape:
         raise ConfigError(f"a blur kernel has shape (k, k), (N, k, k) or (N, k, k, C), not {tuple(kernel.shape)}")
     if isinstance(kernel, np.ndarray):
         if kernel.dtype.kind not in "fiu":
             raise ConfigError(f"a blur kernel holds numbers, not {kernel.dtype}")
-        if bad := np.count_nonzero(~np.isfinite(kernel)):
-            raise ConfigError(f"the blur kernel has {bad} values that are not finite: repair or leave out that kernel")
+        if not np.isfinite(kernel).all():
+            place = tuple(int(i) for i in np.argwhere(~np.isfinite(kernel))[0])
+            raise ConfigError(f"the blur kernel holds {kernel[place]} at {place}; it must be finite")
         sums = kernel.sum(axis=(-2, -1) if kernel.ndim < 4 else (1, 2), dtype=np.float64)
         size = np.abs(kernel).sum(axis=(-2, -1) if kernel.ndim < 4 else (1, 2), dtype=np.float64)
         if not allow_zero_sum and np.any(np.abs(sums) <= 1e-6 * size):

@@ -32,7 +32,7 @@ def make_physics(name: str, *, scale: int, kernel: Any = None) -> Physics:
     make = locate_in(name, __name__, "model.physics")
     if name in ("blur", "released_kernel"):
         if kernel is None:
-            raise ConfigError(f'the physics "{name}" needs the blur kernel of the pictures')
+            raise ConfigError(f'the physics is "{name}", which needs the blur of the pictures: give `blur`')
         return make(scale, kernel)
     physics = make(scale)
     if not isinstance(physics, Physics):

@@ -14,7 +14,7 @@ inherited may be overridden where more is known. Composition is mathematics' own
 """
 
 import math
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +115,7 @@ class Physics(struct.PyTreeNode, kw_only=True):
         """Returns what `solve` does, by conjugate gradients from z whatever H is."""
         weight = jnp.broadcast_to(jnp.asarray(weight, y.dtype), y.shape[:1])
 
-        def one(physics: Self, y: Array, z: Array, weight: Array) -> Array:
+        def one(physics: Any, y: Array, z: Array, weight: Array) -> Array:
             def normal(x: Array) -> Array:
                 return physics.adjoint(physics.apply(x[None]))[0] + weight * x
 

@@ -13,6 +13,9 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from isr_jax.config import SynthesisConfig
+from isr_jax.physics.blur import convolve
+from isr_jax.physics.kernels import gaussian_kernel
+from isr_jax.physics.resampling import einsum
 from isr_jax.physics.resize import resize_matrix
 
 
@@ -33,8 +36,8 @@ def synthesize(
         blur_key, noise_key, level_key, quality_key = jax.random.split(key, 4)
         x = x.astype(jnp.float32)
         if max(config.blur_std) > 0:
-            x = blurred(x, _random_kernel(blur_key, config))
-        y = jnp.einsum("ih,hwc,jw->ijc", rows, x, cols)
+            x = convolve(x[None], _random_kernel(blur_key, config)[None, :, :, None], "symmetric")[0]
+        y = einsum("ih,hwc,jw->ijc", rows, x, cols)
         if max(config.noise_std) > 0:
             low, high = config.noise_std
             level = jax.random.uniform(level_key, minval=low, maxval=high)
@@ -48,32 +51,12 @@ def synthesize(
     return jax.vmap(one)(hr, keys)
 
 
-def gaussian_kernel(std: Float[Array, "2"], angle: Float[Array, ""], radius: int) -> Float[Array, "size size"]:
-    """Returns a Gaussian of standard deviations `std` (pixels) along two axes turned by `angle`; its sum is 1."""
-    offsets = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
-    y, x = jnp.meshgrid(offsets, offsets, indexing="ij")
-    along, across = jnp.cos(angle) * x + jnp.sin(angle) * y, jnp.cos(angle) * y - jnp.sin(angle) * x
-    std = jnp.maximum(std, 1e-2)  # of a single pixel, instead of 0 / 0
-    kernel = jnp.exp(-0.5 * ((along / std[0]) ** 2 + (across / std[1]) ** 2))
-    return kernel / kernel.sum()
-
-
 def _random_kernel(key: Array, config: SynthesisConfig) -> Array:
     low, high = config.blur_std
     std_key, angle_key = jax.random.split(key)
     std = jax.random.uniform(std_key, (2,), minval=low, maxval=high)
     angle = jax.random.uniform(angle_key, maxval=jnp.pi)
     return gaussian_kernel(std if config.anisotropic else std[:1].repeat(2), angle, math.ceil(3 * high))
-
-
-def blurred(
-    x: Float[Array, "height width channels"], kernel: Float[Array, "size size"]
-) -> Float[Array, "height width channels"]:
-    """Correlates each channel with an odd kernel; the border is mirrored."""
-    radius = kernel.shape[0] // 2
-    padded = jnp.pad(x, ((radius, radius), (radius, radius), (0, 0)), mode="symmetric")
-    channels_first = padded.transpose(2, 0, 1)[:, None]
-    return jax.lax.conv(channels_first, kernel[None, None], (1, 1), "VALID")[:, 0].transpose(1, 2, 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

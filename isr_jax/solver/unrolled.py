@@ -69,6 +69,15 @@ class StageParameters(NamedTuple):
     prior: Any  # None: all stages share one
 
 
+class StageTerms(NamedTuple):
+    """What a stage computes, in its order."""
+
+    extrapolated: Array  # z
+    data_step: Array  # u
+    noise: Array  # D(u)
+    state: SolverState
+
+
 class ISRResCNet(nnx.Module):
     """The unrolled solver. With the default configuration it is the released network; see `ModelConfig`."""
 
@@ -117,7 +126,7 @@ class ISRResCNet(nnx.Module):
         stages = self.config.num_stages if num_stages is None else num_stages
         observation, state = self.prepare(lr, physics=physics, noise_std=noise_std)
         state, iterates = self.iterate(observation, state, 0, stages)
-        finish = functools.partial(self._final_data_step, observation)
+        finish = functools.partial(self.final_data_step, observation)
         if all_stages:
             return jax.vmap(finish)(iterates)
         return finish(state.x)
@@ -157,21 +166,21 @@ class ISRResCNet(nnx.Module):
         prior = self._folded_prior()  # once, not in every stage
 
         def stage(state: SolverState, parameters: StageParameters) -> tuple[SolverState, Array]:
-            state = self._stage(observation, state, parameters, parameters.prior or prior)
+            state = self._stage(observation, state, parameters, parameters.prior or prior).state
             return state, state.x
 
-        def select(param: Any) -> Array | None:
-            return None if param is None else param[first:last]
-
-        parameters = StageParameters(
-            log_radius=self.log_radius[first:last],
-            log_momentum=select(self.log_momentum) if config.extrapolation else None,
-            amount=select(self._amounts),
-            prior=jax.tree.map(lambda leaf: leaf[first:last], prior) if config.per_stage else None,
-        )
+        parameters = self._stage_parameters(prior, slice(first, last))
         return jax.lax.scan(jax.checkpoint(stage) if config.remat else stage, state, parameters)
 
-    def _final_data_step(self, observation: Observation, x: Array) -> Array:
+    def terms(self, observation: Observation, state: SolverState, stage: int) -> StageTerms:
+        """Returns what one stage makes of the state before it, term by term."""
+        prior = self._folded_prior()
+        parameters = self._stage_parameters(prior, stage)
+        return self._stage(observation, state, parameters, parameters.prior or prior)
+
+    def final_data_step(
+        self, observation: Observation, x: Float[Array, "batch hr_height hr_width channels"]
+    ) -> Float[Array, "batch hr_height hr_width channels"]:
         """Takes one more data step, if the configuration says so."""
         if not self.config.final_data_step:
             return x
@@ -216,11 +225,18 @@ class ISRResCNet(nnx.Module):
     def _folded_prior(self) -> Any:
         return jax.vmap(fold_weight_norm)(self.prior) if self.config.per_stage else fold_weight_norm(self.prior)
 
-    @property
-    def _amounts(self) -> Any:
+    def _stage_parameters(self, prior: Any, stages: slice | int) -> StageParameters:
+        config, amount = self.config, None
         if self.data_step.solves:
-            return self.log_weight
-        return self.step if self.config.learned_step else None
+            amount = self.log_weight[stages]
+        elif config.learned_step:
+            amount = self.step[stages]
+        return StageParameters(
+            log_radius=self.log_radius[stages],
+            log_momentum=self.log_momentum[stages] if config.extrapolation else None,
+            amount=amount,
+            prior=jax.tree.map(lambda leaf: leaf[stages], prior) if config.per_stage else None,
+        )
 
     def _step_on_data(self, observation: Observation, z: Array, amount: Array | None) -> tuple[Array, Array]:
         """Returns the picture after a data step and the residual in LR."""
@@ -234,17 +250,18 @@ class ISRResCNet(nnx.Module):
 
     def _stage(
         self, observation: Observation, state: SolverState, parameters: StageParameters, prior: Any
-    ) -> SolverState:
+    ) -> StageTerms:
         """One iteration of the solver; the equations at the top of this file."""
         config, z = self.config, state.x
         if parameters.log_momentum is not None:
             z = z + jnp.exp(parameters.log_momentum) * (state.x - state.previous)
         u, lr_residual = self._step_on_data(observation, z, parameters.amount)
         noise, carried = prior(u, lr_residual, observation.noise_std, state.carried)
+        removed = noise
         if config.projection:
             radius = noise_radius(observation.noise_std, parameters.log_radius, noise[0].size)
-            noise = project_l2_ball(noise, radius)
-        x = u - noise
+            removed = project_l2_ball(noise, radius)
+        x = u - removed
         if config.clip:
             x = jnp.clip(x, 0, 255)
-        return SolverState(x, state.x, carried)
+        return StageTerms(z, u, noise, SolverState(x, state.x, carried))

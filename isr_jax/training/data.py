@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from isr_jax.config import DataConfig, UserError
-from isr_jax.pictures.metrics import SSIM_WINDOW
+from isr_jax.config import DataConfig
+from isr_jax.pictures.pairs import Pair, read_dataset
 
 if typing.TYPE_CHECKING:
     from isr_jax.training.datasets import SubImages
@@ -200,26 +200,6 @@ def _tf_turned(picture, turn):
     return tf.where(turn[2], tf.transpose(picture, (1, 0, 2)), picture)
 
 
-class Pair(NamedTuple):
-    """A validation picture, uint8."""
-
-    name: str
-    lr: np.ndarray
-    hr: np.ndarray
-
-
 def validation_pairs(folder: str, scale: int, channels: int) -> list[Pair]:
-    """Reads the pictures of a validation folder, HR/ and LRx<scale>/; where LR is absent, imresize makes it.
-
-    Raises:
-      UserError: If the folder or a picture cannot be read, LR and HR do not match, or a picture is too small for SSIM.
-    """
-    from isr_jax.training.datasets import folder_pictures
-
-    pictures, _ = folder_pictures(Path(folder), scale)
-    pairs = [Pair(p.name, *p.load(scale, channels)) for p in pictures]
-    least = 2 * scale + SSIM_WINDOW
-    for pair in pairs:
-        if min(pair.hr.shape[:2]) < least:
-            raise UserError(f"{folder}: {pair.name} is too small to be measured; each side needs {least} pixels")
-    return pairs
+    """Reads the pictures of a validation folder by the rules of every score (`pictures.pairs`)."""
+    return list(read_dataset(Path(folder), scale, channels=channels).pairs)

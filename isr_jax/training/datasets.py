@@ -1,7 +1,7 @@
 """Training data: pictures -> aligned LR and HR sub-images, cut once by a TFDS builder and kept in a cache.
 
 Decoding a large picture for one small patch wastes nearly all of it, so pictures are cut into overlapping sub-images
-when the data set is built. The LR side is made from the whole picture (or read from LRx<scale>/), so that a
+when the data set is built. The LR side is made from the whole picture (or read: `pictures.pairs`), so that a
 sub-image's border is no border. Pixels are stored as raw uint8: reading them costs a copy.
 """
 
@@ -18,11 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from PIL import Image
 
 from isr_jax.config import DataConfig, UserError
-from isr_jax.physics.resize import imresize
-from isr_jax.pictures.images import list_images, read_image
+from isr_jax.pictures.pairs import Pair, PairFiles, as_channels, list_pairs, match_pair
 from isr_jax.startup import user_cache
 
 
@@ -69,28 +67,6 @@ def cache_folder(config: DataConfig) -> Path:
     """Returns where sub-images are kept."""
     given = config.cache_dir or os.environ.get("ISR_JAX_CACHE")
     return Path(given).expanduser().absolute() if given else user_cache()
-
-
-def read_pixels(path: Path, channels: int) -> np.ndarray:
-    """Reads a picture as uint8 (h, w, channels); transparency is ignored.
-
-    Raises:
-      UserError: If the file is missing or no picture.
-    """
-    picture = read_image(path)
-    pixels = picture.pixels
-    if pixels.dtype != np.uint8:
-        pixels = np.round(pixels / 257).astype(np.uint8)
-    return _as_channels(pixels, channels)
-
-
-def _as_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Turns colour to grey or grey to colour where that is wanted."""
-    if pixels.shape[-1] == channels:
-        return pixels
-    mode = "RGB" if channels == 3 else "L"
-    converted = np.asarray(Image.fromarray(pixels[..., 0] if channels == 3 else pixels).convert(mode))
-    return converted.reshape(*pixels.shape[:2], channels)
 
 
 def cut(length: int, tile: int, scale: int) -> list[int]:
@@ -143,16 +119,13 @@ class AlignedSubImages(tfds.core.GeneratorBasedBuilder):
         s = config.scale
         for picture in config.pairs:
             try:
-                lr, hr = picture.load(s, config.channels)
-                if min(hr.shape[:2]) < config.least:
-                    raise UserError(
-                        f"{picture.name}: {hr.shape[1]}x{hr.shape[0]} pixels, smaller than a patch of {config.least}"
-                    )
+                pair = picture.read(s, channels=config.channels, least=config.least, convert=True)
             except UserError as error:
                 if config.strict:
                     raise
                 skipped.append(str(error))
                 continue
+            lr, hr = pair.lr, pair.hr
             height, width = hr.shape[:2]
             for y in cut(height, config.tile, s):
                 for x in cut(width, config.tile, s):
@@ -177,43 +150,18 @@ class AlignedSubImages(tfds.core.GeneratorBasedBuilder):
             )
 
 
-class Picture(NamedTuple):
-    """A picture of a folder, with the LR picture that goes with it if there is one."""
-
-    name: str
-    hr: Path
-    lr: Path | None
-
-    def load(self, scale: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
-        """Reads or makes the LR picture, and the HR picture cropped to a multiple of the scale."""
-        hr = read_pixels(self.hr, channels)
-        if self.lr is None:
-            hr = hr[: hr.shape[0] // scale * scale, : hr.shape[1] // scale * scale]
-            if not hr.size:
-                raise UserError(f"{self.hr}: smaller than the scale, {scale}")
-            return imresize(hr, 1 / scale), hr
-        return _matched(str(self.lr), read_pixels(self.lr, channels), hr, scale)
-
-
-class _PreparedPicture(NamedTuple):
-    """A pair of pictures of a TFDS data set, decoded."""
+class _DecodedPair(NamedTuple):
+    """A pair of pictures of a TFDS data set; read as `PairFiles` are."""
 
     name: str
     lr: np.ndarray
     hr: np.ndarray
 
-    def load(self, scale: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
-        return _matched(self.name, _as_channels(self.lr, channels), _as_channels(self.hr, channels), scale)
-
-
-def _matched(name: str, lr: np.ndarray, hr: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """Crops the HR picture to what the LR picture shows of it."""
-    height, width = hr.shape[0] // scale, hr.shape[1] // scale
-    if lr.shape[:2] != (height, width):
-        raise UserError(
-            f"{name}: {lr.shape[1]}x{lr.shape[0]} pixels; its HR picture at scale {scale} needs {width}x{height}"
-        )
-    return lr, hr[: height * scale, : width * scale]
+    def read(self, scale: int, *, channels: int, least: int, convert: bool) -> Pair:
+        del convert  # such sets have 8 bits and no transparency
+        hr, lr = as_channels(self.hr, channels), as_channels(self.lr, channels)
+        hr, lr = match_pair(hr, lr, scale, least=least, names=(self.name, self.name))
+        return Pair(name=self.name, hr=hr, lr=lr)
 
 
 class _TfdsPictures:
@@ -235,11 +183,11 @@ class _TfdsPictures:
     def __len__(self) -> int:
         return self._size
 
-    def __iter__(self) -> Iterator[_PreparedPicture]:
+    def __iter__(self) -> Iterator[_DecodedPair]:
         read = tfds.ReadConfig(interleave_cycle_length=1)
         pairs = self._builder.as_dataset(split="train", shuffle_files=False, read_config=read)  # pyright: ignore
         for i, pair in enumerate(tfds.as_numpy(pairs)):
-            yield _PreparedPicture(f"{self._builder.info.full_name}, picture {i}", pair["lr"], pair["hr"])
+            yield _DecodedPair(f"{self._builder.info.full_name}, picture {i}", pair["lr"], pair["hr"])
 
 
 def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: int, least: int) -> tuple[Any, str]:
@@ -248,7 +196,8 @@ def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: 
         pairs = _TfdsPictures(source)
         content = pairs.content
     else:
-        pairs, content = folder_pictures(Path(source), scale)
+        pairs = list_pairs(Path(source), scale)
+        content = _digest(pairs)
     recipe = f"{AlignedSubImages.VERSION}|{scale}|{channels}|{tile}|{least}|{content}"
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:16]
     name = f"x{scale}_{digest}" + ("_strict" if config.strict else "")
@@ -290,30 +239,15 @@ def _build(source: str, config: DataConfig, *, scale: int, channels: int, tile: 
     return builder(final), digest
 
 
-def folder_pictures(folder: Path, scale: int) -> tuple[list[Picture], str]:
-    """Lists a folder's pictures, and a digest of their names and bytes."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name a folder of pictures in data.train or eval.data")
-    hr_folder = folder / "HR" if (folder / "HR").is_dir() else folder
-    lr_folder = folder / f"LRx{scale}"
-    paths = list_images(hr_folder)
-    if not paths:
-        raise UserError(f"{hr_folder}: holds no pictures")
-    partners: dict[str, Path] = {}
-    if hr_folder != folder and lr_folder.is_dir():
-        partners = {p.stem: p for p in list_images(lr_folder)}
-        unmatched = sorted({p.stem for p in paths} ^ set(partners))
-        if unmatched:
-            raise UserError(
-                f"{folder}: HR/ and {lr_folder.name}/ do not match: {unmatched[0]} is in only one of them"
-                + (f", and {len(unmatched) - 1} more" if len(unmatched) > 1 else "")
-            )
+def _digest(pairs: list[PairFiles]) -> str:
+    """Returns a digest of the names and bytes of the pictures."""
     digest = hashlib.sha256()
-    for path in [*paths, *(partners[k] for k in sorted(partners))]:
+    reduced = sorted((pair.lr for pair in pairs if pair.lr is not None), key=lambda path: path.stem)
+    for path in [*(pair.hr for pair in pairs), *reduced]:
         digest.update(path.name.encode() + b"\0")
         try:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return [Picture(p.name, p, partners.get(p.stem)) for p in paths], digest.hexdigest()
+    return digest.hexdigest()

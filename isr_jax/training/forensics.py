@@ -14,8 +14,6 @@ from flax import nnx
 
 from isr_jax.config import TrainConfig, UserError, config_from_dict, config_to_dict
 from isr_jax.files import replace_file
-from isr_jax.physics.degradation import make_observation_model
-from isr_jax.solver.layers import fold_weight_norm
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.state import Params, TrainState, get_params, init_state, make_bind
 from isr_jax.training.step import degrade
@@ -59,29 +57,21 @@ def _first_term(model: ISRResCNet, lr: jax.Array) -> str:
     observation, state = model.prepare(lr)
     if not _finite(state.x, observation.noise_std):
         return "the initial estimate, before stage 1"
-    degradation = make_observation_model(
-        config.data_term, lr.shape, config.scale, kernel=observation.kernel, align_corners=config.align_corners
-    )
     for k in range(config.num_stages):
-        erd = jax.tree.map(lambda leaf, k=k: leaf[k], model.prior) if config.per_stage else model.prior
-        z = state.x
-        if config.extrapolation:
-            z = z + jnp.exp(model.log_momentum[k]) * (state.x - state.previous)
-        if not _finite(z):
-            return f"stage {k + 1}, extrapolation (log_momentum)"
-        residual, u = jnp.zeros_like(observation.lr), z
-        if config.data_term != "none":
-            residual = degradation.apply(z) - observation.lr
-            step = observation.step_size * (model.step[k] if config.learned_step else 1)
-            u = z - step * degradation.back_project(residual)
-        if not _finite(u):
-            return f"stage {k + 1}, data term ({'step' if config.learned_step else config.data_term})"
-        noise, _ = fold_weight_norm(erd)(u, residual, state.carried)
-        if not _finite(noise):
-            return f"stage {k + 1}, network (prior)"
-        state, _ = model.iterate(observation, state, k, k + 1)
+        terms = model.terms(observation, state, k)
+        names = {
+            "extrapolated": "extrapolation (log_momentum)",
+            "data_step": f"data term ({'step' if config.learned_step else config.physics})",
+            "noise": "network (prior)",
+        }
+        for term, name in names.items():
+            if not _finite(getattr(terms, term)):
+                return f"stage {k + 1}, {name}"
+        state = terms.state
         if not _finite(state.x):
             return f"stage {k + 1}, projection (log_radius)"
+    if not _finite(model.final_data_step(observation, state.x)):
+        return f"the final data step ({config.physics})"
     return ""
 
 

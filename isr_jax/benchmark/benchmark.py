@@ -1,0 +1,378 @@
+"""Models on folders of pictures, scored by one locked protocol: a row for each.
+
+The protocol is the field's: 8-bit pictures; the truth cut at the bottom and right to a multiple of the scale; LR
+pictures as they are found, or made by the bit-exact imresize (`pictures.pairs`); a border of `scale` pixels left out;
+the Y of BT.601, limited range, as real numbers, and for `ssim_y_rounded` in whole levels (`pictures.metrics`). Bicubic
+enlargement is always scored first, as a sentinel: on data whose figures are known it must reach them.
+"""
+
+import math
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from isr_jax.config import ConfigError
+from isr_jax.inference.bicubic import BICUBIC, BicubicUpscaler
+from isr_jax.pictures.metrics import METRICS, PROTOCOL, round_to_8_bits, score_picture
+from isr_jax.pictures.pairs import Dataset, dataset_name, read_dataset
+
+SENTINEL = {
+    ("Set5", 2): (33.67, 0.9303),
+    ("Set5", 3): (30.40, 0.8689),
+    ("Set5", 4): (28.43, 0.8111),
+    ("Set14", 2): (30.32, 0.8699),
+    ("Set14", 3): (27.63, 0.7759),
+    ("Set14", 4): (26.09, 0.7048),
+    ("B100", 2): (29.56, 0.8431),
+    ("B100", 3): (27.21, 0.7385),
+    ("B100", 4): (25.96, 0.6675),
+    ("Urban100", 2): (26.88, 0.8403),
+    ("Urban100", 3): (24.46, 0.7349),
+    ("Urban100", 4): (23.14, 0.6577),
+}
+"""PSNR-Y and SSIM-Y of bicubic enlargement. Set5 and Set14: measured by this protocol, Y not rounded. B100 and
+Urban100: as the field quotes them. How those were rounded is not said; what is quoted for Set5 x2, 0.9299, lies between
+the 0.9303 measured here and the 0.9292 on rounded Y. The tolerance holds both, and still tells other pictures."""
+
+SENTINEL_TOLERANCE = (0.05, 0.003)
+
+LR, TRUTH = "LR", "truth"
+"""What the two pictures of a pair are called beside the results."""
+
+OnPicture = Callable[[str, int, str, str, np.ndarray], None]
+"""Is given dataset, scale, picture, label (of what made it, or `LR`, `TRUTH`) and the pixels, uint8."""
+
+
+@runtime_checkable
+class AnyUpscaler(Protocol):
+    """What the benchmark asks of a model: what `Upscaler` and `BicubicUpscaler` have."""
+
+    name: str
+    ensemble: bool
+    num_stages: int
+    num_parameters: int
+    macs_per_pixel: float
+    seconds: float
+    """Spent running so far, without compiling."""
+    program_bytes: dict[tuple[int, ...], int]
+    """Memory of each program that ran since this was last cleared."""
+    compilations: int
+    cache_hits: int
+
+    @property
+    def scale(self) -> float | int:
+        """Super-resolution factor; a whole number here."""
+        ...
+
+    def upscale_batches(
+        self, lr: UInt8[np.ndarray, "batch height width channels"], *, all_stages: bool = False
+    ) -> Iterator[Float[np.ndarray, "*stages part hr_height hr_width channels"]]:
+        """Yields the HR pictures of a batch, a few at a time, in order; with a leading axis of stages if asked for."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One picture's."""
+
+    name: str
+    psnr_y: float
+    ssim_y: float | None
+    """On Y as it is; None for pictures that are smaller than the window."""
+    ssim_y_rounded: float | None
+    """On Y rounded to whole levels."""
+    psnr_rgb: float
+    ssim_rgb: float | None
+    stages_psnr_y: tuple[float, ...] = ()
+    """After each stage, if asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a row took."""
+
+    num_stages: int
+    parameters: int
+    macs_per_pixel: float
+    """Multiply-adds of the convolutions per HR pixel."""
+    seconds: float
+    """Without compiling."""
+    peak_bytes: int
+    """Memory of the largest program that this row ran; 0 if none was compiled."""
+    compilations: int
+    cache_hits: int
+    """Programs that were found compiled, on disk."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model on one dataset: a line of the table."""
+
+    model: str
+    dataset: str
+    """The folder's name."""
+    scale: int
+    ensemble: bool
+    lr_source: str
+    """"files" or "imresize"."""
+    data_sha256: str
+    """Hash of every pixel, HR and LR."""
+    images: tuple[Scores, ...]
+    cost: Cost
+    sentinel_ok: bool | None = None
+    """Of bicubic enlargement on data whose figures are known: whether it reaches them."""
+
+    @property
+    def label(self) -> str:
+        """The model's name in tables and plots: without folders, with + for the ensemble."""
+        return model_label(self.model) + (" +" if self.ensemble else "")
+
+    def mean(self, metric: str) -> float | None:
+        """Returns the average of one of `METRICS` over the pictures, None if one of them has none."""
+        values = [getattr(scores, metric) for scores in self.images]
+        return None if None in values else float(np.mean(values))
+
+    def stages(self) -> list[float]:
+        """Returns the average PSNR-Y after each stage, if it was asked for; empty otherwise."""
+        return [float(mean) for mean in np.mean([scores.stages_psnr_y for scores in self.images], axis=0)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the row as JSON stores it, the protocol included; what is infinite is None."""
+        stages = self.stages()
+        return {
+            "model": self.model,
+            "dataset": self.dataset,
+            "scale": self.scale,
+            "ensemble": self.ensemble,
+            **{metric: _finite(self.mean(metric)) for metric in METRICS},
+            **({"stages_psnr_y": [_finite(value) for value in stages]} if stages else {}),
+            **vars(self.cost),
+            **PROTOCOL,
+            "border": self.scale,
+            "lr_source": self.lr_source,
+            "data_sha256": self.data_sha256,
+            **({} if self.sentinel_ok is None else {"sentinel_ok": self.sentinel_ok}),
+            "images": [
+                {key: _finite(value) for key, value in vars(scores).items() if value != ()} for scores in self.images
+            ],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """The rows of `run_benchmark`."""
+
+    rows: tuple[Row, ...]
+    """Of the models, in the order asked for, folder by folder."""
+    bicubic: tuple[Row, ...]
+    """Of the sentinel, one for each folder and scale."""
+
+    def table(self) -> tuple[Row, ...]:
+        """Returns all rows, bicubic enlargement first, each once."""
+        return *self.bicubic, *(row for row in self.rows if row not in self.bicubic)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the rows as JSON stores them."""
+        return {"rows": [row.as_dict() for row in self.rows], "bicubic": [row.as_dict() for row in self.bicubic]}
+
+
+def run_benchmark(
+    models: str | os.PathLike | AnyUpscaler | Sequence[str | os.PathLike | AnyUpscaler],
+    folders: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    scale: int | None = None,
+    ensemble: bool = False,
+    num_stages: int | None = None,
+    per_stage: bool = False,
+    blur: Any = None,
+    batch_size: int = 16,
+    on_picture: OnPicture | None = None,
+) -> Benchmark:
+    """Scores every model on every folder of pictures.
+
+    Args:
+      models: Shipped names, model files, run folders, "bicubic", or upscalers, which keep their own options.
+      folders: Folders of pictures, in any of the layouts of `pictures.pairs`.
+      scale: Super-resolution factor; the models' own by default. "bicubic" alone needs it.
+      ensemble: Average over the eight flips and rotations of each picture ("+").
+      num_stages: Stop the solver after so many stages.
+      per_stage: Also score the picture after every stage.
+      blur: Blur that the models are told, as `Upscaler` takes it.
+      batch_size: Most pictures of one shape that run together.
+      on_picture: Is given all pictures: LR, truth and results.
+    Raises:
+      ConfigError: If a model, a folder or an option cannot be used.
+      UserError: If a picture cannot be read or does not match its partner.
+    """
+    models = [models] if isinstance(models, str | os.PathLike | AnyUpscaler) else list(models)
+    paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | os.PathLike) else folders)]
+    names = [dataset_name(path) for path in paths]
+    if not paths:
+        raise ConfigError("no folder of test pictures is named: name one")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"two folders are called {twice[0]}: rename one, or evaluate them apart")
+    if scale is not None and scale < 1:
+        raise ConfigError(f"scale {scale}: must be at least 1")
+    options = {"ensemble": ensemble, "num_stages": num_stages, "blur": blur, "batch_size": batch_size}
+    upscalers, scales = _load_models(models, scale, options)
+    if per_stage and not any(upscaler.num_stages for upscaler in upscalers):
+        raise ConfigError("bicubic enlargement has no stages to score: name a model")
+    rows: list[Row] = []
+    sentinels: list[Row] = []
+    for path in paths:
+        for factor in scales:
+            dataset = read_dataset(path, factor)
+            if on_picture is not None:
+                for pair in dataset.pairs:
+                    on_picture(dataset.name, factor, pair.name, LR, pair.lr)
+                    on_picture(dataset.name, factor, pair.name, TRUTH, pair.hr)
+            sentinel = _check_sentinel(_evaluate(BicubicUpscaler(factor), dataset, per_stage, on_picture))
+            sentinels.append(sentinel)
+            for upscaler in upscalers:
+                if upscaler.scale == factor:
+                    is_baseline = isinstance(upscaler, BicubicUpscaler) and upscaler.name == BICUBIC
+                    rows.append(sentinel if is_baseline else _evaluate(upscaler, dataset, per_stage, on_picture))
+    return Benchmark(rows=tuple(rows), bicubic=tuple(sentinels))
+
+
+def super_resolve(
+    upscaler: AnyUpscaler, dataset: Dataset, *, per_stage: bool = False
+) -> Iterator[tuple[int, list[UInt8[np.ndarray, "height width channels"]]]]:
+    """Yields (index, picture after each stage, or only the last) for each pair of a dataset, shape by shape.
+
+    Args:
+      upscaler: Ready to run.
+      dataset: What to super-resolve.
+      per_stage: Whether to yield the picture after every stage; the last one is always the result.
+    """
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, pair in enumerate(dataset.pairs):
+        groups[pair.lr.shape[:2]].append(index)
+    for indices in groups.values():
+        # Grey pictures run beside those in colour of the same shape; their channels are averaged, as `upscale` does.
+        pictures = [dataset.pairs[index].lr for index in indices]
+        colour = max(pixels.shape[2] for pixels in pictures)
+        lr = np.stack([np.broadcast_to(pixels, (*pixels.shape[:2], colour)) for pixels in pictures])
+        waiting = iter(indices)
+        for hr in upscaler.upscale_batches(lr, all_stages=per_stage):
+            for result in hr.swapaxes(0, 1) if per_stage else hr[:, None]:
+                index = next(waiting)
+                if dataset.pairs[index].lr.shape[2] == 1:
+                    result = result.mean(axis=-1, keepdims=True)
+                yield index, [round_to_8_bits(stage) for stage in result]
+
+
+def model_label(name: str) -> str:
+    """Returns what a model is called in tables: its file without folders and suffix, or its run's folder."""
+    path = Path(os.path.abspath(name))  # "." has no name
+    if path.suffix == ".safetensors":
+        path = path.parent if path.stem == "model" else path.with_suffix("")
+    return path.name
+
+
+def _load_models(
+    models: Sequence[str | os.PathLike | AnyUpscaler], scale: int | None, options: dict[str, Any]
+) -> tuple[list[AnyUpscaler], list[int]]:
+    """Loads what is named; returns the upscalers, with bicubic enlargement once for each scale, and the scales."""
+    wanted = list(dict.fromkeys(model if isinstance(model, AnyUpscaler) else str(model) for model in models))
+    if not wanted:
+        raise ConfigError("no model is named: name one")
+    labels = [model_label(model if isinstance(model, str) else model.name) for model in wanted]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise ConfigError(f"two models are called {twice[0]}: rename the file or the folder of one")
+    loaded: list[AnyUpscaler | None] = []  # None: bicubic, which is made once the scales are known
+    for model in wanted:
+        if model == BICUBIC:
+            loaded.append(None)
+        elif isinstance(model, str):
+            from isr_jax.inference.upscaler import load  # here, because the baseline needs no JAX
+
+            loaded.append(load(model, **options))
+        else:
+            loaded.append(model)
+    own = sorted({model.scale for model in loaded if model is not None})
+    if scale is None and not own:
+        raise ConfigError("bicubic enlargement has no scale of its own: give the scale, 2, 3 or 4")
+    for model in loaded:
+        if model is not None and model.scale != int(model.scale):
+            raise ConfigError(f"{model.name} enlarges by {model.scale:g}: pairs of pictures have whole scales")
+        if model is not None and scale not in (None, model.scale):
+            raise ConfigError(
+                f"{model.name} is made for x{model.scale:g}, not x{scale}: leave out the scale or change it"
+            )
+    scales = [int(factor) for factor in own] if scale is None else [scale]
+    upscalers: list[AnyUpscaler] = []
+    for model in loaded:
+        upscalers += [BicubicUpscaler(factor) for factor in scales] if model is None else [model]
+    return upscalers, scales
+
+
+def _evaluate(upscaler: AnyUpscaler, dataset: Dataset, per_stage: bool, on_picture: OnPicture | None) -> Row:
+    per_stage = per_stage and upscaler.num_stages > 0
+    before = upscaler.compilations, upscaler.cache_hits, upscaler.seconds
+    upscaler.program_bytes.clear()
+    images: dict[int, Scores] = {}
+    label = model_label(upscaler.name) + (" +" if upscaler.ensemble else "")
+    for index, stages in super_resolve(upscaler, dataset, per_stage=per_stage):
+        pair = dataset.pairs[index]
+        scores: dict[str, Any] = score_picture(stages[-1], pair.hr, dataset.scale)
+        if per_stage:
+            earlier = [score_picture(s, pair.hr, dataset.scale, ("psnr_y",))["psnr_y"] for s in stages[:-1]]
+            scores["stages_psnr_y"] = (*earlier, scores["psnr_y"])
+        images[index] = Scores(name=pair.name, **scores)
+        if on_picture is not None:
+            on_picture(dataset.name, dataset.scale, pair.name, label, stages[-1])
+    cost = Cost(
+        num_stages=upscaler.num_stages,
+        parameters=upscaler.num_parameters,
+        macs_per_pixel=upscaler.macs_per_pixel,
+        seconds=upscaler.seconds - before[2],
+        peak_bytes=max(upscaler.program_bytes.values(), default=0),
+        compilations=upscaler.compilations - before[0],
+        cache_hits=upscaler.cache_hits - before[1],
+    )
+    if upscaler.name != BICUBIC:
+        print(
+            f"{upscaler.name} on {dataset.name} x{dataset.scale}: {len(images)} pictures, {cost.compilations}"
+            f" compilations, {cost.cache_hits} programs from the cache, {cost.seconds:.1f} s",
+            file=sys.stderr,
+        )
+    return Row(
+        model=upscaler.name,
+        dataset=dataset.name,
+        scale=dataset.scale,
+        ensemble=upscaler.ensemble,
+        lr_source=dataset.lr_source,
+        data_sha256=dataset.sha256,
+        images=tuple(images[index] for index in sorted(images)),
+        cost=cost,
+    )
+
+
+def _check_sentinel(row: Row) -> Row:
+    """Returns the row with the verdict on it; warns if it does not reach the figures known for the dataset's name."""
+    known = SENTINEL.get((row.dataset, row.scale))
+    if known is None:
+        return row
+    for metric, expected, tolerance in zip(("psnr_y", "ssim_y"), known, SENTINEL_TOLERANCE, strict=True):
+        measured = row.mean(metric)
+        if measured is None or abs(measured - expected) > tolerance:
+            print(
+                f"isr-jax: WARNING: bicubic enlargement of {row.dataset} x{row.scale} has {metric}"
+                f" {measured}, known is {expected}: these are not the usual pictures, quote no figures from them",
+                file=sys.stderr,
+            )
+            return replace(row, sentinel_ok=False)
+    return replace(row, sentinel_ok=True)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: the PSNR of equal pictures is null there."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
