@@ -2,20 +2,24 @@
 
 model = isr_jax.load("run_or_file")
 sr = model.upscale(image)           # NumPy uint8, uint16, or floating point on 0..255
+
+run = isr_jax.fit(config, "run")    # train, or go on with a run: isr_jax.config says what a configuration is
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isr_jax.inference.upscaler import load as load
+    from isr_jax.training.loop import fit as fit
 
-__all__ = ["load"]
+__all__ = ["fit", "load"]
+
+_HOMES = {"fit": "isr_jax.training.loop", "load": "isr_jax.inference.upscaler"}
 
 
 def __getattr__(name: str) -> Any:
     """Imports JAX only when a model is asked for, so that --help answers at once."""
-    if name == "load":
-        from isr_jax.inference.upscaler import load
-
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

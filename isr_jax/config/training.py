@@ -290,11 +290,14 @@ class ParallelConfig:
     """Processes that train together."""
     process_index: int = 0
     """Which of them this one is."""
+    timeout: int = 300
+    """Seconds within which all processes must have found each other."""
 
     def __post_init__(self) -> None:
         _at_least(self, "devices", 0)
         _at_least(self, "num_processes", 1)
         _at_least(self, "process_index", 0)
+        _at_least(self, "timeout", 1)
         _check_choices(self)
         if self.process_index >= self.num_processes:
             raise ConfigError(
@@ -370,6 +373,9 @@ class TrainConfig:
     """Seed of the initial weights and of the order of the data."""
     max_minutes: float = 0.0
     """Wall time after which a session saves and ends, to be resumed by the same command; 0: none."""
+    on_nonfinite: Literal["stop", "skip", "lower_rate"] = "stop"
+    """What follows a step that is not finite, beside the bundle that explains it: the run stops; goes on without that
+    step's data; or also halves the learning rate from there on. It stops, too, after ten such steps in a row."""
 
     def __post_init__(self) -> None:
         _at_least(self, "steps", 0)

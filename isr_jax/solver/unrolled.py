@@ -110,7 +110,7 @@ class ISRResCNet(nnx.Module):
         stages = self.config.num_stages if num_stages is None else num_stages
         observation, state = self.prepare(lr, kernel=kernel, noise_std=noise_std)
         state, iterates = self.iterate(observation, state, 0, stages)
-        finish = functools.partial(self._final_data_step, observation)
+        finish = functools.partial(self.final_data_step, observation)
         if all_stages:
             return jax.vmap(finish)(iterates)
         return finish(state.x)
@@ -165,7 +165,9 @@ class ISRResCNet(nnx.Module):
         )
         return jax.lax.scan(jax.checkpoint(stage) if config.remat else stage, state, parameters)
 
-    def _final_data_step(self, observation: Observation, x: Array) -> Array:
+    def final_data_step(
+        self, observation: Observation, x: Float[Array, "batch hr_height hr_width channels"]
+    ) -> Float[Array, "batch hr_height hr_width channels"]:
         """Takes one more gradient step on the data term, if the configuration says so."""
         if not self.config.final_data_step:
             return x
