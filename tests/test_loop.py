@@ -151,6 +151,8 @@ def test_a_run_gives_up_after_some_bad_steps_in_a_row(folder, tmp_path, policy, 
     assert len(list((tmp_path / "run").glob("nonfinite_*"))) == 6  # five, and the one that ended the run
     restored = last_state(tmp_path / "run", config)
     assert (int(restored.state.step), restored.failures) == (9, 9)
+    said = status(tmp_path / "run")
+    assert (said["state"], said["step"], said["of"]) == ("failed", 9, 40)
 
 
 def stop_after(step):

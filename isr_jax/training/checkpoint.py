@@ -174,15 +174,20 @@ class Checkpoints:
         if any(c.step == step for c in self._checkpointer.checkpoints):
             return
         arrays = _arrays(state)
-        record = {**self._record, "best": best, "failures": failures, "rate_factor": float(to_host(state.rate_factor))}
-        checksums = {"state": _state_checksum(arrays), "record": _record_checksum(record)}
+        record: dict[str, Any] = {
+            **self._record,
+            "best": best,
+            "failures": failures,
+            "rate_factor": float(to_host(state.rate_factor)),
+        }
+        record["checksums"] = {"state": _state_checksum(arrays), "record": _record_checksum(record)}
         with self._failures():
             self._checkpointer.save_async(
                 step,
                 arrays,
                 force=True,  # the training loop decides when
                 metrics=None if score is None else {"psnr": score},
-                custom_metadata={**record, "checksums": checksums},
+                custom_metadata=record,
             )
 
     def wait(self) -> None:

@@ -197,6 +197,7 @@ def _fit(
             if chief:  # first: a run that is killed in between, and resumed, comes by here again
                 save_average(model, state, workdir / "model.safetensors", config, score)
             checkpoints.save(state, score=score, best=best, failures=recovery.failures)
+            folder.report("running", int(state.step), total)
 
         def save_and_wait(state: TrainState) -> None:
             save(state, None)
@@ -265,7 +266,6 @@ def _fit(
             if score is not None or step % config.checkpoint.every == 0 or step == total or reason:
                 save(state, score)
                 reached = step
-                folder.report("running", step, total)
             if reason:
                 break
 

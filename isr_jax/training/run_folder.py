@@ -15,7 +15,7 @@ from isr_jax.config import UserError
 from isr_jax.files import replace_file
 from isr_jax.training.parallel import any_process
 
-AGAIN = "the same command, or isr_jax.fit with the same configuration and folder, goes on from the last checkpoint"
+_AGAIN = "the same command, or isr_jax.fit with the same configuration and folder, goes on from the last checkpoint"
 """How a run that has not reached its last step is resumed."""
 
 State = Literal["running", "complete", "stopped", "failed"]
@@ -85,7 +85,7 @@ class RunFolder:
 
         Args:
           state: Of the run.
-          step: Steps done; None if the run failed before that was known.
+          step: Steps done and saved; None if the run failed before that was known.
           total: Steps of the whole run; likewise.
           reason: Why it has stopped or failed.
         """
@@ -93,7 +93,8 @@ class RunFolder:
         if not self._chief:
             return
         status = {"state": state, "step": step, "of": total, "reason": reason or None}
-        status["resume"] = None if state == "complete" else AGAIN
+        first = "mend what the reason names; then " if state == "failed" else ""
+        status["resume"] = None if state == "complete" else first + _AGAIN
         text = json.dumps(status, indent=2) + "\n"
         replace_file(self.path / "status.json", lambda path: path.write_text(text))
 
