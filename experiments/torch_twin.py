@@ -48,18 +48,18 @@ class Twin(nn.Module):
     def parameter(self, name: str, stage: int) -> Tensor:
         """One stage's value of a parameter, or the one all stages share."""
         value = getattr(self, self.names[name])
-        per_stage = self.config["per_stage"] or not name.startswith("erd.")
+        per_stage = self.config["per_stage"] or not name.startswith("prior.")
         return value[stage] if per_stage else value
 
     def kernels(self, stage: int) -> dict[str, Tensor]:
         """All kernels of one stage's network, weight-normalised where so configured: once, not at every use."""
         folded = {}
         for name in self.names:
-            if name.startswith("erd.") and name.endswith(".kernel"):
+            if name.startswith("prior.") and name.endswith(".kernel"):
                 layer = name.removesuffix(".kernel")
                 kernel = self.parameter(name, stage)
                 if layer + ".gain" in self.names:
-                    axis = 1 if layer == "erd.decoder" else 0
+                    axis = 1 if layer == "prior.decoder" else 0
                     shape = [-1 if a == axis else 1 for a in range(4)]
                     norm = kernel.square().sum([a for a in range(4) if a != axis], keepdim=True).sqrt()
                     kernel = kernel * (self.parameter(layer + ".gain", stage).reshape(shape) / norm)
@@ -111,7 +111,7 @@ class Twin(nn.Module):
 
         def blocks(x: Tensor) -> Tensor:
             for i in range(erd["num_blocks"]):
-                name = f"erd.blocks.{i}."
+                name = f"prior.blocks.{i}."
                 y = convolve(prelu(x, name + "prelu1"), name + "conv1")
                 y = convolve(prelu(y, name + "prelu2"), name + "conv2")
                 x = x + y if erd["first_shortcut"] or i else y
@@ -121,13 +121,13 @@ class Twin(nn.Module):
         if at_lr:
             parts = [space_to_depth(image, scale) / 255, residual / 255]
             x = torch.cat(parts + ([carried] if erd["carry_features"] else []), 1)
-        encoded = hidden = convolve(x, "erd.encoder")
+        encoded = hidden = convolve(x, "prior.encoder")
         if not erd["feedback_steps"]:
             hidden = blocks(encoded)
         for _ in range(erd["feedback_steps"]):
             both = torch.cat([hidden, hidden if erd["feedback_input"] == "hidden" else encoded], 1)
-            hidden = blocks(convolve(prelu(both, "erd.compress_prelu"), "erd.compress"))
-        noise = convolve(hidden, "erd.decoder", "zero")
+            hidden = blocks(convolve(prelu(both, "prior.compress_prelu"), "prior.compress"))
+        noise = convolve(hidden, "prior.decoder", "zero")
         return (depth_to_space(noise, scale) * 255 if at_lr else noise), hidden
 
     def down(self, x: Tensor) -> Tensor:

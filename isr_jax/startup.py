@@ -7,6 +7,7 @@ Libraries should not change a process for its caller, so importing isr_jax does 
 import ctypes
 import os
 import sys
+import time
 from pathlib import Path
 
 CACHE_VARIABLE = "ISR_JAX_COMPILATION_CACHE"
@@ -71,3 +72,15 @@ def keep_freed_memory() -> bool:
     # M_ARENA_MAX 1: one heap for all threads (others hold 64 MB at most); M_MMAP_MAX 0: no block outside it;
     # M_TRIM_THRESHOLD -1: never shrink it.
     return all(bool(mallopt(option, value)) for option, value in ((-8, 1), (-4, 0), (-1, -1)))
+
+
+def process_began() -> float:
+    """Returns when this process started, on the clock of `time.monotonic`; where it cannot be told, now."""
+    now = time.monotonic()
+    try:
+        # Field 22 of /proc/self/stat, in clock ticks since the machine started; the name in field 2 may hold spaces.
+        ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):  # not Linux
+        return now
+    return now - age if ticks > 0 and age > 0 else now

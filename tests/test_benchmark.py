@@ -13,8 +13,8 @@ from isr_jax.inference.upscaler import load
 from isr_jax.models.model_file import load_model
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import write_image
-from isr_jax.train import make_evaluation
 from isr_jax.training.data import validation_pairs
+from isr_jax.training.evaluation import make_evaluation
 from isr_jax.training.state import get_params
 
 

@@ -142,6 +142,25 @@ def test_pictures_are_weighted_by_area_and_texture(built):
     assert (np.diff(np.concatenate([[0], memory.cumulative])) > 0).all()
 
 
+def test_pictures_of_two_sources_are_weighted_each_for_itself(tmp_path):
+    # Each source has one picture, both of the same size: neighbours that share number and area.
+    for seed, name in enumerate(("a", "b")):
+        write_photos(tmp_path / name, [(40, 80)], seed=seed)
+
+    def weights(*names):
+        folders = tuple(str(tmp_path / name) for name in names)
+        config = DataConfig(train=folders, cache_dir=str(tmp_path / "cache"), tile_size=40, patch_size=6)
+        return np.diff(load_memory(sub_images(config, scale=SCALE, channels=3), SCALE).cumulative, prepend=0)
+
+    a, b, both = weights("a"), weights("b"), weights("a", "b")
+    np.testing.assert_allclose(both[:2] / both[:2].sum(), a, rtol=1e-5)
+    np.testing.assert_allclose(both[2:] / both[2:].sum(), b, rtol=1e-5)
+    # With a third picture in between, nothing could be merged: the weights of the others stay in proportion.
+    write_photos(tmp_path / "c", [(40, 40)], seed=5)
+    apart = weights("a", "c", "b")
+    np.testing.assert_allclose(both[2:].sum() / both[:2].sum(), apart[3:].sum() / apart[:2].sum(), rtol=1e-5)
+
+
 def test_validation_pairs_make_the_lr_that_is_absent(tmp_path):
     write_photos(tmp_path / "set" / "HR", [(41, 40)])
     (pair,) = validation_pairs(str(tmp_path / "set"), 4, 3)

@@ -58,7 +58,7 @@ def models(tmp_path_factory):
     result = {}
     for seed in range(2):
         erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3)
-        model = ISRResCNet(ModelConfig(scale=2, num_stages=2, data_term="none", erd=erd), rngs=nnx.Rngs(seed))
+        model = ISRResCNet(ModelConfig(scale=2, num_stages=2, physics="none", prior=erd), rngs=nnx.Rngs(seed))
         path = folder / f"model{seed}.safetensors"
         save_model(path, model)
         result[str(path)] = model

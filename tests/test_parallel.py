@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from isr_jax.config import ConfigError, ParallelConfig
+from isr_jax.config import ConfigError, ParallelConfig, UserError
 from isr_jax.training.parallel import start
 
 ROOT = Path(__file__).parents[1]
@@ -78,3 +78,30 @@ def test_more_devices_than_there_are():
     with pytest.raises(ConfigError, match=r"parallel\.devices is 1000"):
         start(ParallelConfig(devices=1000))
     assert start(ParallelConfig(devices=1)).devices == (jax.local_devices()[0],)
+
+
+def test_an_unreachable_coordinator_is_one_line_after_a_bounded_time():
+    config = ParallelConfig(num_processes=2, process_index=1, coordinator=f"127.0.0.1:{free_port()}", timeout=1)
+    with pytest.raises(UserError, match=r"process 0 did not answer within 1 s .*; start it"):
+        start(config)
+    with pytest.raises(ConfigError, match="HOST:PORT"):
+        start(ParallelConfig(num_processes=2, process_index=1, coordinator="localhost"))
+
+
+def test_a_port_in_use_is_one_line():
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match="choose another port"):
+            start(ParallelConfig(num_processes=2, coordinator=address, timeout=1))
+
+
+def test_processes_that_never_come_are_one_line():
+    script = "from isr_jax.config import ParallelConfig; from isr_jax.training.parallel import start\n"
+    script += f"start(ParallelConfig(num_processes=2, coordinator='127.0.0.1:{free_port()}', timeout=1))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert ended.stderr.strip().splitlines()[-1].startswith("isr-jax: parallel.coordinator 127.0.0.1")
+    assert "Traceback" not in ended.stderr

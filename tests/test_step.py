@@ -201,6 +201,24 @@ def test_a_step_that_is_not_finite_leaves_the_state_alone(batch):
     assert_params_close(state.average, before)
 
 
+@pytest.mark.parametrize("window", [0, 2])
+def test_an_update_that_is_not_finite_leaves_the_state_alone(batch, window):
+    # Loss and gradient are finite; the decay of the weights is not.
+    config = dataclasses.replace(
+        CONFIG,
+        loss=LossConfig(window=window),
+        optimizer=OptimizerConfig(kind="adamw", weight_decay=1e10),
+        schedule=ScheduleConfig(kind="constant", learning_rate=1e30),
+    )
+    before = get_params(ISRResCNet(config.model, rngs=nnx.Rngs(0)))
+    state, metrics = stepped(config, batch)
+    assert np.isfinite(metrics["loss"])
+    assert not metrics["finite"]
+    assert state.step == 0
+    assert_params_close(state.params, before)
+    assert_params_close(state.average, before)
+
+
 def test_windows_divide_the_stages():
     with pytest.raises(ConfigError, match="must divide"):
         dataclasses.replace(CONFIG, loss=LossConfig(window=3))

@@ -142,10 +142,10 @@ def test_remat_changes_no_number():
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * float(jnp.max(jnp.abs(x)) + 1e-6))
 
 
-@pytest.mark.parametrize("data_term", ["matlab_bicubic", "released_bicubic"])
-def test_the_derivative_agrees_with_a_difference(data_term):
+@pytest.mark.parametrize("physics", ["bicubic", "released_bicubic"])
+def test_the_derivative_agrees_with_a_difference(physics):
     # A stronger start than the random network's: inside the ball, away from the kinks of clip and |x|.
-    model = build(data_term=data_term, clip=False)
+    model = build(physics=physics, clip=False)
     lr = pictures((1, 8, 8, 3)) / 2 + 60
 
     @jax.jit

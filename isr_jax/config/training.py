@@ -207,6 +207,8 @@ class ParallelConfig(Config):
     """Processes that train together."""
     process_index: Natural = 0
     """Which of them this one is."""
+    timeout: Count = 300
+    """Seconds within which all processes must have found each other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -279,6 +281,9 @@ class TrainConfig(Config):
     """Seed of the initial weights and of the order of the data."""
     max_minutes: NotNegative = 0.0
     """Wall time after which a session saves and ends, to be resumed by the same command; 0: none."""
+    on_nonfinite: Literal["stop", "skip", "lower_rate"] = "stop"
+    """What follows a step that is not finite, beside the bundle that explains it: the run stops; goes on without that
+    step's data; or also halves the learning rate from there on. It stops, too, after ten such steps in a row."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,19 +1,32 @@
-"""Checkpoints: asynchronous, atomic saves by Orbax; the newest is restored, the last few and the best are kept."""
+"""Checkpoints: asynchronous, atomic saves by Orbax; the newest is restored, the last few and the best are kept.
+
+A checkpoint holds the state's arrays, and a record: configuration, fingerprint of the data, best score, what was done
+about steps that were not finite, and the checksums of the arrays and of the record itself. They are made of what is in
+memory and are part of the save, so that there is no moment at which a checkpoint is whole and they are not; a flipped
+bit on the way to the disk or on it is found when the checkpoint is restored. One that is damaged is moved to
+RUN/damaged, and the newest whole one is used.
+"""
 
 import contextlib
+import dataclasses
+import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from isr_jax.config import CheckpointConfig, TrainConfig, UserError, config_to_dict
+from isr_jax.training.parallel import any_process, to_host
 from isr_jax.training.state import TrainState
 
-_FREE_FIELDS = ("parallel", "checkpoint", "eval", "max_minutes")
+_FREE_FIELDS = ("parallel", "checkpoint", "eval", "max_minutes", "on_nonfinite")
 """Fields that do not change what is computed: a run may be resumed with others."""
 _FREE_DATA_FIELDS = ("train", "cache_dir", "strict")
 """Of the data; what they lead to is in the data's fingerprint."""
@@ -21,6 +34,22 @@ _FREE_DATA_FIELDS = ("train", "cache_dir", "strict")
 
 WHOLE = "the checkpoints saved before are whole: make room and start the same command again"
 """What to tell when the disk is full."""
+
+
+class Restored(NamedTuple):
+    """What a run goes on from."""
+
+    state: TrainState
+    best: float | None
+    """The best score so far on the validation folder of this run."""
+    failures: int
+    """How many steps in a row were not finite, up to this one."""
+    damaged: tuple[str, ...]
+    """One line for each newer checkpoint that is damaged."""
+
+
+class _DamageError(Exception):
+    """A checkpoint that cannot be read, or is not what was saved."""
 
 
 class Checkpoints:
@@ -45,50 +74,120 @@ class Checkpoints:
             cleanup_tmp_directories=True,
         )
 
-    def restore(self, like: TrainState) -> tuple[TrainState, float | None] | None:
-        """Returns the newest state and the best score so far on this validation folder, or None without a checkpoint.
+    def restore(self, like: TrainState) -> Restored | None:
+        """Returns what the newest whole checkpoint holds, or None without a checkpoint; damaged ones are put aside.
 
         Args:
           like: A state of the same structure, on the devices that the restored one is to be on.
         Raises:
-          UserError: If the checkpoint is of another configuration, seed or data, or cannot be read.
+          UserError: If the checkpoint is of another configuration, network, seed or data, or none is whole.
         """
-        latest = self._checkpointer.latest
-        if latest is None:
+        damaged: list[tuple[int, str]] = []
+        for checkpoint in sorted(self._checkpointer.checkpoints, key=lambda c: c.step, reverse=True):
+            restored, damage = None, ""
+            try:
+                restored = self._load(checkpoint, like)
+            except _DamageError as error:
+                damage = str(error)
+            # Whole is what is whole for every process: they must go on from the same one.
+            if jax.process_count() > 1 and any_process(restored is None):
+                restored, damage = None, damage or "another process cannot read it"
+            if restored is None:
+                damaged.append((checkpoint.step, damage))
+                continue
+            return restored._replace(damaged=tuple(self._put_aside(damaged, checkpoint.step)))
+        if not damaged:
             return None
-        record: Any = self._checkpointer.metadata(latest).custom_metadata or {}
+        step, damage = damaged[0]
+        raise UserError(
+            f"{self._folder}/checkpoints: none is whole ({step}: {damage}); choose another run folder (workdir; "
+            f"checkpoint.init_from={self._folder} takes its weights), or remove the checkpoints to start anew"
+        )
+
+    def _load(self, checkpoint: Any, like: TrainState) -> Restored:
+        """Reads one checkpoint.
+
+        Raises:
+          UserError: If it is of another configuration, network, seed or data.
+          _DamageError: If it is damaged.
+        """
+        try:
+            metadata = self._checkpointer.metadata(checkpoint)
+            record: Any = metadata.custom_metadata
+            found = _shapes(metadata.metadata)
+        except Exception as error:  # Orbax raises whatever its readers do
+            raise _DamageError("a part of it is missing or cannot be read") from error
+        if not isinstance(record, dict) or "config" not in record:
+            raise _DamageError("its record is missing")
+        checksums = record.pop("checksums", None)  # none: saved by a version before there were any
+        if checksums and checksums["record"] != _record_checksum(record):
+            raise _DamageError("its record is not what was saved")
         if not self._allow_changes:
             _compare(record, self._record, self._folder)
-        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), like)
-        try:
-            state: Any = self._checkpointer.load(latest, abstract)
-        except Exception as error:  # Orbax raises whatever its readers do
+        arrays = _arrays(like)
+        if found != _shapes(arrays):
             raise UserError(
-                f"{self._folder}/checkpoints/{latest.step} is damaged, or of another network or optimiser: choose "
-                f"another --workdir (--checkpoint.init-from {self._folder} takes its weights), or remove it"
-            ) from error
+                f"{self._folder}/checkpoints/{checkpoint.step} is of another network or optimiser: choose another run "
+                f"folder (workdir); checkpoint.init_from={self._folder} takes its weights"
+            )
+        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), arrays)
+        try:
+            loaded: Any = self._checkpointer.load(checkpoint, abstract)
+        except Exception as error:
+            raise _DamageError("its arrays cannot be read") from error
+        if checksums and checksums["state"] != _state_checksum(loaded):
+            raise _DamageError("its arrays are not what was saved")
+        rate_factor = np.float32(record.get("rate_factor", 1.0))
+        factor = jax.make_array_from_callback((), like.rate_factor.sharding, lambda _: rate_factor)
         before, now = _first_folder(record), _first_folder(self._record)
         other = before and now and before != now  # a score on other pictures says nothing of these
-        return state, None if other else record.get("best")
+        best = None if other else record.get("best")
+        return Restored(TrainState(**loaded, rate_factor=factor), best, record.get("failures", 0), ())
 
-    def save(self, step: int, state: TrainState, *, score: float | None, best: float | None) -> None:
-        """Starts to save; returns when the state has been copied.
+    def _put_aside(self, damaged: list[tuple[int, str]], whole: int) -> Iterator[str]:
+        """Moves damaged checkpoints to RUN/damaged, and says so."""
+        for step, damage in damaged:
+            source, target = self._folder / "checkpoints" / str(step), self._folder / "damaged" / str(step)
+            copy = 1
+            while target.exists():
+                copy += 1
+                target = target.with_name(f"{step}_{copy}")
+            if jax.process_index() == 0:
+                target.parent.mkdir(exist_ok=True)
+                source.rename(target)
+            yield f"{source} is damaged ({damage}) and now lies in {target}; going on from step {whole}"
+        if damaged:
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices("damaged checkpoints are put aside")
+            self._checkpointer.reload()
+
+    def save(self, state: TrainState, *, score: float | None, best: float | None, failures: int) -> None:
+        """Starts to save, unless there is a checkpoint of this step; returns when the state has been copied.
 
         Args:
-          step: Of the state.
           state: What to save.
           score: Validation PSNR of this very state, if it was measured.
           best: Best PSNR of the run so far.
+          failures: How many steps in a row were not finite, up to this one.
         """
+        step = int(state.step)
         if any(c.step == step for c in self._checkpointer.checkpoints):
             return
+        arrays = _arrays(state)
+        record: dict[str, Any] = {
+            **self._record,
+            "best": best,
+            "failures": failures,
+            "rate_factor": float(to_host(state.rate_factor)),
+        }
+        record["checksums"] = {"state": _state_checksum(arrays), "record": _record_checksum(record)}
         with self._failures():
             self._checkpointer.save_async(
                 step,
-                state,
+                arrays,
                 force=True,  # the training loop decides when
                 metrics=None if score is None else {"psnr": score},
-                custom_metadata={**self._record, "best": best},
+                custom_metadata=record,
             )
 
     def wait(self) -> None:
@@ -102,8 +201,9 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise UserError(f"{self._folder}: the checkpoint cannot be written ({reason}); {WHOLE}") from error
+            raise UserError(
+                f"{self._folder}: the checkpoint cannot be written ({_first_line(error)}); {WHOLE}"
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -116,6 +216,32 @@ class Checkpoints:
         except Exception:
             if error is None:  # otherwise what went wrong first is being told
                 raise
+
+
+def _arrays(state: TrainState) -> dict[str, Any]:
+    """The part of the state that is saved as arrays; the factor of the rate is in the record."""
+    fields = (field.name for field in dataclasses.fields(state))
+    return {name: getattr(state, name) for name in fields if name != "rate_factor"}
+
+
+def _shapes(tree: Any) -> list[tuple[tuple[int, ...], str]]:
+    return sorted((tuple(leaf.shape), str(np.dtype(leaf.dtype))) for leaf in jax.tree.leaves(tree))
+
+
+def _state_checksum(arrays: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(to_host(arrays)):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype} ".encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()
+
+
+def _record_checksum(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
 
 
 def _preservation(config: CheckpointConfig) -> Any:
@@ -132,7 +258,7 @@ def _first_folder(record: dict[str, Any]) -> str:
 
 def _compare(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
     """Raises if a run would go on with other settings than it began with."""
-    remedy = "choose another --workdir, or say --checkpoint.allow-changes"
+    remedy = "choose another run folder (workdir), or set checkpoint.allow_changes"
     changed = sorted(_changes(_comparable(old.get("config", {})), _comparable(new["config"])))
     if changed:
         raise UserError(f"{folder} was trained with another {', '.join(changed)}; {remedy}")

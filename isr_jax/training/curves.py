@@ -27,7 +27,8 @@ def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
         except (ValueError, KeyError):  # the last line of a running process may be torn
             continue
         for name, value in record.items():
-            curves.setdefault(name, []).append((step, value))
+            if value is not None:  # infinite
+                curves.setdefault(name, []).append((step, value))
     if not curves:
         raise UserError(f"{path}: holds no measurement yet")
     return curves

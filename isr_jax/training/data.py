@@ -47,7 +47,9 @@ def load_memory(sub_images: "SubImages", scale: int) -> Memory:
     for i, element in enumerate(elements):
         h, w = size[i]
         lr[i, :h, :w], hr[i, : h * scale, : w * scale] = element["lr"], element["hr"]
-    pictures = np.cumsum([i > 0 and _origin(e) != _origin(elements[i - 1]) for i, e in enumerate(elements)])
+    sources = np.repeat(np.arange(len(sub_images.sources)), sub_images.sources)
+    origins = np.stack([sources, [e["picture"] for e in elements]], axis=1)
+    pictures = np.concatenate([[0], np.cumsum(np.diff(origins, axis=0).any(axis=1))])
     areas = np.array([e["picture_area"] for e in elements], np.float64)
     textures = np.array([_texture(e["lr"]) * e["lr"].size for e in elements])
     # A picture is drawn in proportion to sqrt(area) x texture, and its sub-images in proportion to theirs.
@@ -55,10 +57,6 @@ def load_memory(sub_images: "SubImages", scale: int) -> Memory:
     pixels = np.bincount(pictures, [e["lr"].size for e in elements])[pictures]
     weights = np.sqrt(areas) * total / pixels * textures / np.maximum(total, 1e-9) + 1e-9
     return Memory(lr, hr, size, np.cumsum(weights / weights.sum()).astype(np.float32))
-
-
-def _origin(element: dict[str, np.ndarray]) -> tuple[int, int]:
-    return int(element["picture"]), int(element["picture_area"])
 
 
 def _texture(picture: np.ndarray) -> float:

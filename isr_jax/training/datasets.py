@@ -33,6 +33,8 @@ class SubImages(NamedTuple):
     """Number of elements."""
     fingerprint: str
     """Changes with the content of the pictures, the scale, the channels and the way they are cut."""
+    sources: tuple[int, ...]
+    """Number of elements of each source, in their order; pictures are numbered within theirs."""
 
 
 def sub_images(config: DataConfig, *, scale: int, channels: int) -> SubImages:
@@ -50,17 +52,18 @@ def sub_images(config: DataConfig, *, scale: int, channels: int) -> SubImages:
         raise UserError("data.train is empty; name at least one folder of pictures, as --data.train photos")
     tile = config.tile_size // scale * scale
     least = config.patch_size * scale
-    parts, size, names = [], 0, []
+    parts, sizes, names = [], [], []
     for source in config.train:
         builder, digest = _build(source, config, scale=scale, channels=channels, tile=tile, least=least)
         read = tfds.ReadConfig(interleave_cycle_length=1, shuffle_reshuffle_each_iteration=False)
         parts.append(builder.as_dataset(split="train", shuffle_files=False, read_config=read))
-        size += builder.info.splits["train"].num_examples
+        sizes.append(builder.info.splits["train"].num_examples)
         names.append(digest)
     dataset = parts[0]
     for part in parts[1:]:
         dataset = dataset.concatenate(part)
-    return SubImages(dataset, size, hashlib.sha256("|".join(names).encode()).hexdigest()[:16])
+    fingerprint = hashlib.sha256("|".join(names).encode()).hexdigest()[:16]
+    return SubImages(dataset, sum(sizes), fingerprint, tuple(sizes))
 
 
 def cache_folder(config: DataConfig) -> Path:

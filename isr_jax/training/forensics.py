@@ -1,4 +1,4 @@
-"""What to know of a step whose loss or gradient is not finite: where it began, and a bundle that reproduces it.
+"""What to know of a step that is not finite: where it began, and a bundle that reproduces it.
 
 A bundle is a folder: state.npz (all that the step would have changed), batch.npz, config.json and report.txt.
 """
@@ -28,6 +28,7 @@ def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray
       batch: "lr" and "hr" of the step, uint8, before `isr_jax.training.step.degrade`; its first rows at least.
     Returns: One line that names the stage, the term and the groups of parameters.
     """
+    state = jax.tree.map(jnp.asarray, state)
     params = state.params
     groups = _groups(name for name, value in params.items() if not bool(jnp.isfinite(value).all()))
     if groups:
@@ -48,6 +49,22 @@ def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray
         return f"every stage is finite, the loss is not; gradients not finite: {bad or 'none'}"
     if bad:
         return f"every stage and the loss are finite, the gradient is not: {bad}"
+    return _first_of_update(config, state, grads)
+
+
+def _first_of_update(config: TrainConfig, state: TrainState, grads: Params) -> str:
+    """Makes the update of a finite gradient, term by term; as in `isr_jax.training.step.make_step`."""
+    rate = config.schedule.build(config.steps)(state.step) * state.rate_factor
+    if not _finite(rate):
+        return f"every stage, the loss and the gradient are finite, the learning rate is {rate} (schedule)"
+    updates: Any = config.optimizer.build().update(grads, state.optimizer, state.params)[0]
+    bad = _groups(name for name, update in updates.items() if not _finite(update))
+    if bad:
+        return f"the gradient is finite, what the optimiser makes of it is not: {bad} (optimizer)"
+    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+    bad = _groups(name for name, value in params.items() if not _finite(jnp.square(value).sum()))
+    if bad:
+        return f"the update is too large at learning rate {rate:.3g}: {bad} (schedule.learning_rate)"
     return "everything is finite: the step depends on more than one update, or does not reproduce"
 
 
@@ -114,8 +131,8 @@ def read_bundle(folder: Path) -> tuple[TrainConfig, TrainState, dict[str, np.nda
             leaves = [file[str(i)] for i in range(len(file.files))]
         with np.load(folder / "batch.npz") as file:
             batch = {name: file[name] for name in ("lr", "hr")}
+        model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
+        like = jax.eval_shape(lambda: init_state(get_params(model), config.optimizer.build()))
+        return config, jax.tree.unflatten(jax.tree.structure(like), leaves), batch
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}: not a bundle of a failed step ({error}); train writes RUN/nonfinite_STEP") from None
-    model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
-    like = jax.eval_shape(lambda: init_state(get_params(model), config.optimizer.build()))
-    return config, jax.tree.unflatten(jax.tree.structure(like), leaves), batch

@@ -4,7 +4,12 @@ The step is written for one device, and averages over the axis `AXIS` what devic
 knows how it is mapped: by `jax.shard_map`, or by `jax.pmap`, which is in maintenance mode but still wanted.
 """
 
-from collections.abc import Callable
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from isr_jax.config import ConfigError, ParallelConfig
+from isr_jax.config import ConfigError, ParallelConfig, UserError
 
 AXIS = "devices"
 """Name of the mapped axis."""
@@ -81,6 +86,21 @@ class Parallel(NamedTuple):
         return jax.jit(mapped, donate_argnums=0, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
 
 
+def to_host(tree: Any) -> Any:
+    """Returns replicated arrays as NumPy arrays."""
+    return jax.tree.map(lambda a: np.asarray(a.addressable_data(0)), tree)
+
+
+def local_part(batch: Any) -> Any:
+    """Returns what this process holds of a batch that `Parallel.shard` spread, as NumPy arrays."""
+
+    def gather(pixels: Any) -> np.ndarray:
+        parts = [np.asarray(shard.data) for shard in pixels.addressable_shards]
+        return np.concatenate([part.reshape(-1, *part.shape[-3:]) for part in parts])
+
+    return jax.tree.map(gather, batch)
+
+
 def any_process(flag: bool) -> bool:
     """Whether the flag is set on any process; all processes must ask."""
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
@@ -90,14 +110,79 @@ def start(config: ParallelConfig) -> Parallel:
     """Joins the other processes, if any, and chooses the devices.
 
     Raises:
-      ConfigError: If there are fewer devices than asked for.
+      ConfigError: If there are fewer devices than asked for, or the coordinator's address cannot be used.
+      UserError: If process 0 does not answer within `config.timeout` seconds.
     """
-    if config.num_processes > 1:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(config.coordinator, config.num_processes, config.process_index)
+    if config.num_processes > 1 and not jax.distributed.is_initialized():
+        _join(config)
     local = jax.local_device_count()
     if config.devices > local:
         raise ConfigError(f"parallel.devices is {config.devices}; this process has {local}")
     chosen = config.devices or local
     devices = [d for p in range(jax.process_count()) for d in jax.local_devices(process_index=p)[:chosen]]
     return Parallel(tuple(devices), config.mapping)
+
+
+def _join(config: ParallelConfig) -> None:
+    host, _, port = config.coordinator.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise ConfigError(f"parallel.coordinator is {config.coordinator!r}; it must be HOST:PORT, as localhost:12345")
+    if config.process_index == 0:
+        _check_port(config.coordinator, int(port))
+    else:
+        _await_process_0(config, host.strip("[]"), int(port))
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    with _deadline(config):
+        jax.distributed.initialize(
+            config.coordinator,
+            config.num_processes,
+            config.process_index,
+            initialization_timeout=config.timeout + 60,  # ours comes first
+        )
+
+
+def _check_port(coordinator: str, port: int) -> None:
+    """Raises if the port cannot be listened to; jax would only log it."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+    except OSError as error:
+        raise UserError(f"parallel.coordinator {coordinator}: {error.strerror}; choose another port") from None
+
+
+def _await_process_0(config: ParallelConfig, host: str, port: int) -> None:
+    """Waits until something listens at the coordinator's address: jax's own client ends the process where it fails."""
+    end = time.monotonic() + config.timeout
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=max(0.1, end - time.monotonic())).close()
+            return
+        except OSError as error:
+            if time.monotonic() >= end:
+                raise UserError(
+                    f"parallel.coordinator {config.coordinator}: process 0 did not answer within "
+                    f"{config.timeout} s ({error.strerror or error}); start it, or mend the address"
+                ) from None
+        time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _deadline(config: ParallelConfig) -> Iterator[None]:
+    """Ends the process with one line where the others do not come; jax would end it, too, with a stack trace."""
+
+    def end() -> None:
+        message = (
+            f"isr-jax: parallel.coordinator {config.coordinator}: not all {config.num_processes} processes came within "
+            f"{config.timeout} s; start the others, or mend parallel.num_processes\n"
+        )
+        os.write(2, message.encode())
+        os._exit(1)
+
+    timer = threading.Timer(config.timeout, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

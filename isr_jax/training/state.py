@@ -27,6 +27,8 @@ class TrainState:
     """Optax's state."""
     average: Params
     """Exponential moving average of the parameters."""
+    rate_factor: Any
+    """By what the schedule's learning rate is multiplied, float32: 1, and less after `on_nonfinite="lower_rate"`."""
 
 
 def get_params(model: nnx.Module) -> Params:
@@ -54,6 +56,7 @@ def init_state(params: Params, optimizer: optax.GradientTransformation) -> Train
         params=params,
         optimizer=optimizer.init(params),
         average=params,
+        rate_factor=jnp.ones((), jnp.float32),
     )
 
 

@@ -1,5 +1,6 @@
 """The training step of one device: draw or take a batch, gradients, update, averaged weights."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +42,8 @@ def make_step(
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """Makes the step of one device, to be mapped over the axis `AXIS`.
 
-    A step whose loss or gradient is not finite leaves the whole state as it was and says so in `metrics["finite"]`.
+    A step whose loss, gradient, updated or averaged parameters are not finite (as numbers or in their norm) leaves the
+    whole state as it was and says so in `metrics["finite"]`.
 
     Args:
       model: Gives the structure; its parameters come from the state.
@@ -76,7 +78,7 @@ def make_step(
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
         return jax.tree.map(lambda a: a / parts, jax.lax.scan(add, zero, split)[0])
 
-    def update(state: TrainState, grads: Params, rate: Array) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, loss: Array, grads: Params, rate: Array) -> tuple[TrainState, Metrics]:
         updates, moments = optimizer.update(grads, state.optimizer, state.params)
         updates = jax.tree.map(lambda u: -rate * u, updates)
         params: Any = optax.apply_updates(state.params, updates)
@@ -86,7 +88,9 @@ def make_step(
             "update_norm": optax.tree.norm(updates),
             "parameter_norm": optax.tree.norm(params),
         }
-        return TrainState(state.step, params, moments, average), norms
+        finite = jnp.isfinite(jnp.stack([loss, *norms.values(), optax.tree.norm(average)])).all()
+        new = dataclasses.replace(state, params=params, optimizer=moments, average=average)
+        return new, {"loss": loss, "finite": finite, **norms}
 
     def windows(state: TrainState, batch: Batch, rate: Array) -> tuple[TrainState, Metrics]:
         """Truncated back-propagation: an update after every `window` stages, through the last `depth` of them."""
@@ -106,9 +110,8 @@ def make_step(
             weight = 1.0 if end == stages else config.loss.earlier_weight
             (loss, leaving), grads = jax.value_and_grad(loss_of_window, has_aux=True)(state.params)
             loss, grads = jax.lax.pmean((loss, jax.tree.map(lambda g: weight * g, grads)), AXIS)
-            state, norms = update(state, grads, rate)
-            finite = jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"])
-            return state, jax.lax.stop_gradient(leaving), {"loss": loss, "finite": finite, **norms}
+            state, metrics = update(state, loss, grads, rate)
+            return state, jax.lax.stop_gradient(leaving), metrics
 
         metrics: Metrics = {}
         for end in range(every, stages + 1, every):
@@ -126,9 +129,7 @@ def make_step(
     def whole(state: TrainState, batch: Batch, rate: Array) -> tuple[TrainState, Metrics]:
         """One update, from the loss after all stages."""
         loss, grads = jax.lax.pmean(gradients(state.params, batch), AXIS)
-        state, norms = update(state, grads, rate)
-        finite = jnp.isfinite(loss) & jnp.isfinite(norms["gradient_norm"])
-        return state, {"loss": loss, "finite": finite, **norms}
+        return update(state, loss, grads, rate)
 
     def step(state: TrainState, source: Any) -> tuple[TrainState, Metrics]:
         batch, shard = source, jax.lax.axis_index(AXIS)
@@ -136,9 +137,9 @@ def make_step(
             batch = draw_batch(source, state.step, shard, shards, seed=config.seed, config=config.data)
         batch = degrade(batch, state.step, shard * (config.data.batch_size // shards), config)
         batch = {name: pixels.astype(jnp.float32) for name, pixels in batch.items()}
-        rate = schedule(state.step)
+        rate = schedule(state.step) * state.rate_factor
         new, metrics = (windows if config.loss.window else whole)(state, batch, rate)
-        new = TrainState(state.step + 1, new.params, new.optimizer, new.average)
+        new = dataclasses.replace(new, step=state.step + 1)
         new = jax.tree.map(lambda a, b: jnp.where(metrics["finite"], a, b), new, state)
         return new, {"learning_rate": rate, **metrics}
 

@@ -1,6 +1,7 @@
 """The record of a run: metrics.jsonl, TensorBoard and the progress bar."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,25 @@ from isr_jax.files import replace_file
 class Writers:
     """Writes each record to every place; only one process of a run should."""
 
-    def __init__(self, folder: Path, *, first_step: int, total_steps: int) -> None:
-        """Opens the record; what lies after `first_step`, of a session that was killed, is dropped."""
+    def __init__(self, folder: Path, *, first_step: int, total_steps: int, quiet: bool) -> None:
+        """Opens the record; what lies after `first_step`, of a session that was killed, is dropped.
+
+        Args:
+          folder: The run folder.
+          first_step: Steps done.
+          total_steps: Steps of the whole run.
+          quiet: Whether neither the progress bar nor a line is shown.
+        """
+        self._quiet = quiet
         self._path = folder / "metrics.jsonl"
         if self._path.exists():
             kept = [line for line in self._path.read_text().splitlines() if _step(line) <= first_step]
             replace_file(self._path, lambda path: path.write_text("".join(line + "\n" for line in kept)))
         self._file = self._path.open("a", buffering=1)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
-        self._bar = tqdm(initial=first_step, total=total_steps, unit="step", dynamic_ncols=True, file=sys.stderr)
+        self._bar = tqdm(
+            initial=first_step, total=total_steps, unit="step", dynamic_ncols=True, file=sys.stderr, disable=quiet
+        )
         self._shown: dict[str, str] = {}
 
     def advance(self) -> None:
@@ -31,8 +42,9 @@ class Writers:
         self._bar.update()
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        """Records named numbers."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        """Records named numbers; in metrics.jsonl, null stands for those that JSON does not have."""
+        plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **plain}) + "\n")
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
@@ -47,7 +59,8 @@ class Writers:
 
     def say(self, message: str) -> None:
         """Prints a line above the progress bar."""
-        tqdm.write(message, file=sys.stderr)
+        if not self._quiet:
+            tqdm.write(message, file=sys.stderr)
 
     def close(self) -> None:
         """Flushes everything."""

@@ -1,0 +1,117 @@
+"""A run folder: one run at a time writes to it (RUN/lock), and it says how the run stands (RUN/status.json)."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import jax
+
+from isr_jax.config import UserError
+from isr_jax.files import replace_file
+from isr_jax.training.parallel import any_process
+
+_AGAIN = "the same command, or isr_jax.fit with the same configuration and folder, goes on from the last checkpoint"
+"""How a run that has not reached its last step is resumed."""
+
+State = Literal["running", "complete", "stopped", "failed"]
+
+
+class RunFolder:
+    """A run folder, made and locked while the context lasts; of several processes of one run, process 0 holds it.
+
+    The lock is `flock` on RUN/lock: the kernel lets go of it when its owner ends, however it ends, so that no lock is
+    ever stale and no process number mistaken for another's; the number in the file is for the reader. Over NFS, Linux
+    turns it into a lock of the server's, which holds for all machines; mounted with `nolock` or `local_lock`, it holds
+    on each machine alone. Where the file system has no locks at all, runs are not kept apart.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Names the folder; nothing is made before the context is entered."""
+        self.path = path
+        self._chief = jax.process_index() == 0
+        self._lock: int | None = None
+        self._step: int | None = None
+        self._total: int | None = None
+
+    def __enter__(self) -> "RunFolder":
+        """Makes and locks the folder.
+
+        Raises:
+          UserError: If it cannot be written to, or another run holds it.
+        """
+        refused: UserError | None = None
+        if self._chief:
+            try:
+                self._acquire()
+            except UserError as error:
+                refused = error
+        if jax.process_count() > 1 and any_process(refused is not None) and refused is None:
+            refused = UserError(f"{self.path}: process 0 cannot use it; see what it says")
+        if refused is not None:
+            raise refused
+        return self
+
+    def _acquire(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UserError(
+                f"{self.path}: cannot be written ({error.strerror}); choose another run folder (workdir)"
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = _owner(os.pread(lock, 1000, 0))
+            os.close(lock)
+            raise UserError(
+                f"{self.path}: {owner} trains in it; wait for it or stop it, or choose another run folder (workdir)"
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        self._lock = lock
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+
+    def report(self, state: State, step: int | None, total: int | None, reason: str = "") -> None:
+        """Writes RUN/status.json: how the run stands, and how it goes on.
+
+        "running" without a process that holds the lock is a run that was killed.
+
+        Args:
+          state: Of the run.
+          step: Steps done and saved; None if the run failed before that was known.
+          total: Steps of the whole run; likewise.
+          reason: Why it has stopped or failed.
+        """
+        self._step, self._total = step, total
+        if not self._chief:
+            return
+        status = {"state": state, "step": step, "of": total, "reason": reason or None}
+        first = "mend what the reason names; then " if state == "failed" else ""
+        status["resume"] = None if state == "complete" else first + _AGAIN
+        text = json.dumps(status, indent=2) + "\n"
+        replace_file(self.path / "status.json", lambda path: path.write_text(text))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            with contextlib.suppress(OSError):  # a full disk: what went wrong first is being told
+                self.report("failed", self._step, self._total, reason)
+        if self._lock is not None:
+            os.close(self._lock)  # the file stays: to remove it could free a lock that another has just taken
+
+
+def _owner(text: bytes) -> str:
+    try:
+        owner = json.loads(text)
+        return f"process {owner['pid']} on {owner['host']}"
+    except (ValueError, KeyError, TypeError):  # it has the lock and has not yet written
+        return "another process"

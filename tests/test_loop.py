@@ -1,0 +1,195 @@
+import dataclasses
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import isr_jax
+from isr_jax.config import EvalConfig, OptimizerConfig, ScheduleConfig, UserError
+from isr_jax.training.checkpoint import Checkpoints
+from isr_jax.training.datasets import sub_images
+from isr_jax.training.run_folder import RunFolder
+from tests.small_run import assert_same_state, fresh_state, small_config
+from tests.test_datasets import write_photos
+
+ROOT = Path(__file__).parents[1]
+TIMES = ("seconds_per_step", "data_wait_share")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("loop")
+    write_photos(folder / "valid" / "HR", [(32, 32)], seed=9)
+    return folder
+
+
+def status(run):
+    return json.loads((run / "status.json").read_text())
+
+
+def records(run):
+    def refuse(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    return [json.loads(line, parse_constant=refuse) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def last_state(run, config):
+    fingerprint = sub_images(config.data, scale=config.model.scale, channels=3).fingerprint
+    with Checkpoints(run, config, fingerprint) as checkpoints:
+        restored = checkpoints.restore(fresh_state(config))
+    assert restored is not None
+    return restored
+
+
+def weights_are_finite(path):
+    return all(np.isfinite(value).all() for value in load_file(path).values())
+
+
+def test_a_run_is_told_in_python(folder, capfd):
+    config = small_config(folder, eval=EvalConfig(data=(str(folder / "valid"),), every=9, log_every=3))
+    seen, before = [], signal.getsignal(signal.SIGTERM)
+    run = isr_jax.fit(config, folder / "told", callback=lambda step, values: seen.append((step, values)), quiet=True)
+    assert (run.state, run.step, run.of, run.reason) == ("complete", 9, 9, "")
+    assert list(run.history) == seen
+    assert [step for step, _ in seen] == [3, 6, 9, 9]
+    assert seen[0][1]["loss"] > 0
+    assert run.best == run.validation["valid/psnr_y"] == seen[-1][1]["valid/psnr_y"]
+    assert run.seconds > 0
+    assert isr_jax.load(run.workdir).config == config.model
+    assert status(folder / "told") == {"state": "complete", "step": 9, "of": 9, "reason": None, "resume": None}
+    assert signal.getsignal(signal.SIGTERM) is before
+    said = capfd.readouterr().err
+    assert "step/s" not in said
+    assert "saved at" not in said
+
+
+def test_a_run_stopped_by_its_time_says_so_and_goes_on_in_another_thread(folder):
+    config = small_config(folder, max_minutes=1e-6)
+    run = isr_jax.fit(config, folder / "timed", quiet=True)
+    assert (run.state, run.step, run.reason) == ("stopped", 1, "max_minutes=1e-06")
+    said = status(folder / "timed")
+    assert (said["state"], said["step"], said["of"], said["reason"]) == ("stopped", 1, 9, "max_minutes=1e-06")
+    assert "same command" in said["resume"]
+    runs = []
+    again = dataclasses.replace(config, max_minutes=0.0)
+    thread = threading.Thread(target=lambda: runs.append(isr_jax.fit(again, folder / "timed", quiet=True)))
+    thread.start()
+    thread.join()
+    assert runs[0].state == "complete"
+
+
+def test_a_failed_run_says_so(folder, tmp_path):
+    config = small_config(folder, eval=EvalConfig(data=("/nowhere",)))
+    with pytest.raises(UserError, match="/nowhere"):
+        isr_jax.fit(config, tmp_path / "run", quiet=True)
+    said = status(tmp_path / "run")
+    assert said["state"] == "failed"
+    assert "/nowhere" in said["reason"]
+
+
+def test_two_runs_cannot_share_a_folder(folder, tmp_path):
+    run = tmp_path / "run"
+    with RunFolder(run) as held:
+        held.report("running", 4, 9)
+        with pytest.raises(UserError, match=rf"process {os.getpid()} on {socket.gethostname()} trains in it"):
+            isr_jax.fit(small_config(folder), run, quiet=True)
+        assert status(run)["state"] == "running"  # the refused one has no say
+    with RunFolder(run):
+        pass
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
+    script = "import sys, time; from pathlib import Path; from isr_jax.training.run_folder import RunFolder\n"
+    script += "with RunFolder(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script, str(tmp_path / "run")]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=rf"process {process.pid} on"), RunFolder(tmp_path / "run"):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with RunFolder(tmp_path / "run"):
+            assert json.loads((tmp_path / "run" / "lock").read_text())["pid"] == os.getpid()
+
+
+# Decay of the weights by more than a float32 holds: loss and gradient are finite, the updated weights are not.
+OVERFLOW = {
+    "optimizer": OptimizerConfig(kind="adamw", weight_decay=1e10),
+    "schedule": ScheduleConfig(kind="constant", learning_rate=1e30),
+}
+
+
+def test_weights_that_are_not_finite_are_never_saved(folder, tmp_path):
+    config = small_config(folder, **OVERFLOW)
+    with pytest.raises(UserError, match=r"step 1 is not finite: .*learning rate.* on_nonfinite"):
+        isr_jax.fit(config, tmp_path / "run", quiet=True)
+    assert weights_are_finite(tmp_path / "run" / "model.safetensors")
+    assert_same_state(last_state(tmp_path / "run", config).state, fresh_state(config))
+    assert status(tmp_path / "run")["state"] == "failed"
+
+
+@pytest.mark.parametrize(("policy", "placement"), [("skip", "stream"), ("lower_rate", "memory")])
+def test_a_run_gives_up_after_some_bad_steps_in_a_row(folder, tmp_path, policy, placement):
+    config = small_config(folder, on_nonfinite=policy, steps=40, **OVERFLOW)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, placement=placement))
+    seen = []
+    with pytest.raises(UserError, match="step 10 is not finite, as the 9 before it"):
+        isr_jax.fit(config, tmp_path / "run", quiet=True, callback=lambda *record: seen.append(record))
+    assert [step for step, values in seen if values["skipped"]] == list(range(1, 10))
+    assert seen[-1][1]["rate_factor"] == (1.0 if policy == "skip" else 2.0**-9)
+    assert len(list((tmp_path / "run").glob("nonfinite_*"))) == 6  # five, and the one that ended the run
+    restored = last_state(tmp_path / "run", config)
+    assert (int(restored.state.step), restored.failures) == (9, 9)
+    said = status(tmp_path / "run")
+    assert (said["state"], said["step"], said["of"]) == ("failed", 9, 40)
+
+
+def stop_after(step):
+    """A callback that interrupts the run after a step, as Ctrl-C would."""
+
+    def callback(reached, values):
+        if reached == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return callback
+
+
+@pytest.mark.parametrize(
+    ("policy", "placement", "mapping"), [("lower_rate", "memory", "shard_map"), ("skip", "stream", "pmap")]
+)
+def test_a_run_goes_on_after_bad_steps_and_resumes_to_the_same_bytes(folder, tmp_path, policy, placement, mapping):
+    # From step 6 on, the rate is far too high.
+    config = small_config(
+        folder,
+        schedule=ScheduleConfig(kind="multistep", learning_rate=1e-3, factor=1e30, milestones=(0.5,)),
+        on_nonfinite=policy,
+        steps=10,
+    )
+    data = dataclasses.replace(config.data, placement=placement)
+    config = dataclasses.replace(config, data=data, parallel=dataclasses.replace(config.parallel, mapping=mapping))
+    whole = isr_jax.fit(config, tmp_path / "whole", quiet=True)
+    first = isr_jax.fit(config, tmp_path / "run", quiet=True, callback=stop_after(8))
+    assert (whole.state, first.state, first.step) == ("complete", "stopped", 8)
+    assert isr_jax.fit(config, tmp_path / "run", quiet=True).state == "complete"
+    a, b = (last_state(tmp_path / name, config) for name in ("whole", "run"))
+    assert_same_state(a.state, b.state)
+    assert (a.failures, int(a.state.step)) == (b.failures, 10) == (5, 10)
+    assert float(a.state.rate_factor) == (1.0 if policy == "skip" else 2.0**-5)
+    assert int(a.state.optimizer[1].count) == 5
+    one, other = (
+        [{k: v for k, v in r.items() if k not in TIMES} for r in records(tmp_path / n)] for n in ("whole", "run")
+    )
+    assert one == other
+    assert [r["step"] for r in one if "skipped" in r] == [6, 7, 8, 9, 10]
+    assert weights_are_finite(tmp_path / "run" / "model.safetensors")
