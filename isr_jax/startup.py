@@ -4,14 +4,19 @@ Libraries should not change a process for its caller, so importing isr_jax does 
 `prepare_process`.
 """
 
+import contextlib
 import ctypes
 import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 CACHE_VARIABLE = "ISR_JAX_COMPILATION_CACHE"
 """Environment variable: a folder for compiled programs, or "off"."""
+
+_stderr_lock = threading.Lock()
 
 
 def prepare_process(*, compilation_cache: bool = True) -> None:
@@ -53,6 +58,21 @@ def user_cache() -> Path:
     """
     given = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(given) if os.path.isabs(given) else Path.home() / ".cache") / "isr_jax"
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Sends what libraries below Python write to standard error nowhere; what they raise is not touched."""
+    with _stderr_lock:
+        sys.stderr.flush()
+        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nowhere)
 
 
 def keep_freed_memory() -> bool:

@@ -13,8 +13,6 @@ from isr_jax.__main__ import run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, TrainConfig
 from isr_jax.startup import prepare_process, process_began
-from isr_jax.training.loop import fit
-from isr_jax.training.plan import print_plan
 
 _USAGE = "usage: isr-jax train CONFIG.py --workdir RUN [--field value ...], or CONFIG.py --plan"
 
@@ -22,20 +20,25 @@ _USAGE = "usage: isr-jax train CONFIG.py --workdir RUN [--field value ...], or C
 def main(argv: list[str] | None = None) -> int | None:
     """Runs the command."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv:
+        raise ConfigError(f"a configuration is missing; {_USAGE}")
+    if argv[0] in ("-h", "--help"):
         print(f"{_USAGE}\n\nThe fields, with their defaults before CONFIG.py changes them:\n")
         parse_fields(TrainConfig(steps=1), ["--help"])
-        return 0 if argv else 2
     config = load_config(Path(argv[0]))
     rest, workdir = _take(argv[1:], "--workdir")
     if plan := "--plan" in rest:
         rest.remove("--plan")
     config = parse_fields(config, rest)
     if plan:
+        from isr_jax.training.plan import print_plan  # here and below: help and errors need not wait for JAX
+
         print_plan(config)
         return 0
     if workdir is None:
         raise ConfigError(f"--workdir is missing; {_USAGE}")
+    from isr_jax.training.loop import fit
+
     prepare_process()
     done = fit(config, workdir, began=process_began())
     return 0 if done.state == "complete" else os.EX_TEMPFAIL

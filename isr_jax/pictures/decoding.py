@@ -1,9 +1,7 @@
 """From files and Pillow images to pictures: upright, in one of four modes, with what belongs to them."""
 
 import io
-import os
 import struct
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.sixteen_bits import decode_16_bits, low_byte_mode
 
 _READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # nothing that runs an interpreter, such as EPS
-_pillow_limit, _stderr_lock = threading.Lock(), threading.Lock()
+_pillow_limit = threading.Lock()
 
 
 @contextmanager
@@ -35,21 +33,6 @@ def _open(data: bytes, name: str, max_pixels: int) -> Iterator[Image.Image]:
                 " raise it (`max_pixels`) if you trust the file"
             )
         yield image
-
-
-@contextmanager
-def quiet_libtiff() -> Iterator[None]:
-    """Sends what libtiff itself writes to standard error (beside the error that Pillow raises) nowhere."""
-    with _stderr_lock:
-        sys.stderr.flush()
-        kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nowhere)
 
 
 def decode(data: bytes, name: str, max_pixels: int) -> Picture:

@@ -18,9 +18,10 @@ from PIL import ExifTags, Image
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.physics.resize import imresize
-from isr_jax.pictures.decoding import decode, quiet_libtiff
+from isr_jax.pictures.decoding import decode
 from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.sixteen_bits import encode_png16, encode_tiff16, to_8_bits
+from isr_jax.startup import silent_stderr
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is read unless told otherwise: a small file can hold a picture that fills the memory."""
@@ -58,7 +59,7 @@ def read_image(source: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXEL
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's notes on odd metadata
             if data[:2] in (b"II", b"MM"):
-                with quiet_libtiff():
+                with silent_stderr():
                     return decode(data, name, max_pixels)
             return decode(data, name, max_pixels)
     except UserError:

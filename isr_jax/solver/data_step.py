@@ -9,7 +9,7 @@ number a picture: the factor of the gradient's step, or the weight of the nearne
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from isr_jax.physics import fourier
 from isr_jax.physics.physics import Images, Physics
 
 
+@runtime_checkable
 class DataStep(Protocol):
     """The interface."""
 

@@ -5,6 +5,7 @@ when the data set is built. The LR side is made from the whole picture (or read:
 sub-image's border is no border. Pixels are stored as raw uint8: reading them costs a copy.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -16,12 +17,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from isr_jax.config import DataConfig, UserError
 from isr_jax.pictures.pairs import Pair, PairFiles, as_channels, list_pairs, match_pair
-from isr_jax.startup import user_cache
+from isr_jax.startup import silent_stderr, user_cache
+
+# The first import of tensorflow logs what nobody asked for, whatever its log level; set to 0, the level asks for it.
+loud = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0"
+with contextlib.nullcontext() if loud else silent_stderr():
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
 
 
 class SubImages(NamedTuple):
