@@ -159,3 +159,16 @@ def test_a_checkpoint_from_before_there_were_checksums_is_restored(saved, tmp_pa
     restored, _ = restore(tmp_path / "run", config)
     assert_same_state(restored.state, states[0])
     assert restored.best == 25.0
+
+
+def test_a_run_of_before_the_prior_had_its_name_is_told_what_to_do(saved, tmp_path):
+    from orbax.checkpoint import v1 as ocp
+
+    _, config, states = saved
+    with Checkpoints(tmp_path / "run", config, "data") as checkpoints:
+        record = dict(checkpoints._record)
+    record["config"] = record["config"] | {"model": {"data_term": "none", "erd": {}}}
+    with ocp.training.Checkpointer(tmp_path / "run" / "checkpoints") as checkpointer:
+        checkpointer.save(1, {"step": states[0].step}, custom_metadata=record)
+    with pytest.raises(UserError, match=r"older isr_jax.*checkpoint\.init_from"):
+        restore(tmp_path / "run", config)

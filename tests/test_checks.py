@@ -39,7 +39,7 @@ class ScaleConfig(PriorConfig):
 
 
 class Scale(nnx.Module):
-    macs_per_pixel, reach = 1.0, 0
+    macs_per_pixel, reach, features_per_lr_pixel, uses_noise_std = 1.0, 0, 3, False
 
     def __init__(self, config: ScaleConfig, *, channels: int, scale: int, rngs: nnx.Rngs):
         self.factor = nnx.Param(jnp.full(1, config.start))
@@ -47,7 +47,7 @@ class Scale(nnx.Module):
     def init_carry(self, lr_shape):
         return None
 
-    def __call__(self, image, lr_residual, carried):
+    def __call__(self, image, lr_residual, noise_std, carried):
         return image * self.factor[...], None
 
 
@@ -110,7 +110,8 @@ def test_there_and_back_through_json():
 
 
 def test_a_network_of_ones_own_is_one_class(tmp_path):
-    config = ModelConfig(scale=2, num_stages=2, physics="none", projection=False, prior=ScaleConfig(start=0.25))
+    own = {"prior": ScaleConfig(start=0.25)}
+    config = ModelConfig(scale=2, num_stages=2, physics="none", projection=False, extrapolation=False, **own)
     values = json.loads(json.dumps(config_to_dict(config)))
     assert values["prior"] == {"start": 0.25, "type": f"{__name__}:ScaleConfig"}
     assert config_from_dict(ModelConfig, values) == config

@@ -72,7 +72,7 @@ LR = ERDConfig(
 
 def test_at_lr_resolution_it_starts_as_the_identity_of_the_solver():
     erd = ERD(LR, channels=3, scale=4, rngs=nnx.Rngs(0))
-    noise, features = erd(image(), image((2, 2, 3, 3)), jnp.zeros((2, 2, 3, 8)))
+    noise, features = erd(image(), image((2, 2, 3, 3)), None, jnp.zeros((2, 2, 3, 8)))
     assert features.shape == (2, 2, 3, 8)
     np.testing.assert_array_equal(noise, 0)
 
@@ -80,10 +80,10 @@ def test_at_lr_resolution_it_starts_as_the_identity_of_the_solver():
 def test_at_lr_resolution_every_input_matters():
     erd = randomised(ERD(LR, channels=3, scale=4, rngs=nnx.Rngs(0)))
     x, residual, carried = image(), image((2, 2, 3, 3)), image((2, 2, 3, 8)) / 255
-    noise, _ = erd(x, residual, carried)
+    noise, _ = erd(x, residual, None, carried)
     assert noise.shape == x.shape
     for other in [(x + 9, residual, carried), (x, residual + 9, carried), (x, residual, carried + 1)]:
-        assert float(jnp.max(jnp.abs(erd(*other)[0] - noise))) > 1e-3
+        assert float(jnp.max(jnp.abs(erd(*other[:2], None, other[2])[0] - noise))) > 1e-3
 
 
 def resized_by_area(x, scale, new_scale):
@@ -105,8 +105,8 @@ def test_for_another_scale_it_sees_and_writes_the_same_pictures_by_area(scale, n
         param.set_value(jnp.asarray(values[".".join(map(str, path))], jnp.float32))
     nnx.update(new, state)
     x, residual, carried = image((2, 5 * new_scale, 4 * new_scale, 3)), image((2, 5, 4, 3)), image((2, 5, 4, 8)) / 255
-    noise, features = new(x, residual, carried)
-    expected, expected_features = old(resized_by_area(x, new_scale, scale), residual, carried)
+    noise, features = new(x, residual, None, carried)
+    expected, expected_features = old(resized_by_area(x, new_scale, scale), residual, None, carried)
     np.testing.assert_allclose(features, expected_features, atol=1e-4)
     np.testing.assert_allclose(noise, resized_by_area(expected, scale, new_scale), atol=2e-2)
     assert float(jnp.std(noise)) > 1

@@ -25,7 +25,7 @@ def test_a_final_data_step_that_is_not_finite_is_named(tmp_path, batch):
     # other in the rest: the stage ends finite, and the data step after it overflows.
     bias = state.params["prior.decoder.bias"]
     state.params["prior.decoder.bias"] = np.where(np.arange(bias.size) < 3, 1.33e36, -1.33e36).astype(bias.dtype)
-    assert "the final data step (matlab_bicubic)" in diagnose(config, state, batch)
+    assert "the final data step (bicubic)" in diagnose(config, state, batch)
 
 
 @pytest.mark.parametrize(

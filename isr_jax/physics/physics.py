@@ -32,7 +32,7 @@ NORM_WINDOW = 16
 NORM_ITERATIONS = 30
 
 Images = Float[Array, "batch _ _ _"]
-PerPicture = Float[Array, " batch"] | float
+PerPicture = Float[Array, " batch"] | Float[Array, ""] | float
 """One number a picture, or one for all."""
 
 

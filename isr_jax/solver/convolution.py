@@ -82,7 +82,14 @@ def _vary_alike(*arrays: Array) -> list[Array]:
 
 
 def _correlate_xla(x: Array, kernel: Array) -> Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    # The type says how exact: accelerators would otherwise multiply float32 with 8 or 10 bits.
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=_precision(x)
+    )
+
+
+def _precision(x: Array) -> lax.Precision:
+    return lax.Precision.HIGHEST if x.dtype == jnp.float32 else lax.Precision.DEFAULT
 
 
 def _weight_gradient_xla(x: Array, y_bar: Array, *, size: tuple[int, int]) -> Array:
@@ -114,7 +121,10 @@ def _weight_gradient_cpu(x: Array, y_bar: Array, *, size: tuple[int, int]) -> Ar
         left = jnp.concatenate([x_block[:, :, b : b + width] for b in range(cols)], axis=3)
         right = jnp.concatenate([y_block[:, rows - 1 - a : rows - 1 - a + strip] for a in range(rows)], axis=3)
         left, right = left.reshape(-1, cols * inputs), right.reshape(-1, rows * outputs)
-        return total + lax.dot_general(left, right, (((0,), (0,)), ((), ())), preferred_element_type=total.dtype), None
+        product = lax.dot_general(
+            left, right, (((0,), (0,)), ((), ())), precision=_precision(x), preferred_element_type=total.dtype
+        )
+        return total + product, None
 
     zeros = jnp.zeros((cols * inputs, rows * outputs), jnp.promote_types(x.dtype, jnp.float32))
     total, _ = lax.scan(add_block, _vary_alike(zeros, x, y_bar)[0], (jnp.arange(steps), x))

@@ -20,6 +20,9 @@ from isr_jax.config.checks import locate_in
 from isr_jax.physics import fourier
 from isr_jax.physics.physics import Images, Physics
 
+Amount = Float[Array, " batch"] | Float[Array, ""] | float
+"""Of each picture, or of all."""
+
 
 @runtime_checkable
 class DataStep(Protocol):
@@ -36,9 +39,7 @@ class DataStep(Protocol):
         """Computes what is constant over the stages."""
         ...
 
-    def __call__(
-        self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Float[Array, " batch"] | float
-    ) -> tuple[Images, Images]:
+    def __call__(self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Amount) -> tuple[Images, Images]:
         """Returns the picture after the step, and the residual H z - y (of the picture after it, if it solves)."""
         ...
 
@@ -57,9 +58,7 @@ class Gradient:
         """Returns the step size, 1 / ||H^T H|| for each picture; it is not differentiated."""
         return jax.lax.stop_gradient(1 / physics.squared_norm(y.shape))
 
-    def __call__(
-        self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Float[Array, " batch"] | float
-    ) -> tuple[Images, Images]:
+    def __call__(self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Amount) -> tuple[Images, Images]:
         """See `DataStep`."""
         residual = physics.apply(z) - y
         step = (prepared * amount)[:, None, None, None]
@@ -80,9 +79,7 @@ class ConjugateGradient:
     def prepare(self, physics: Physics, y: Images) -> None:
         """Needs nothing."""
 
-    def __call__(
-        self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Float[Array, " batch"] | float
-    ) -> tuple[Images, Images]:
+    def __call__(self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Amount) -> tuple[Images, Images]:
         """See `DataStep`."""
         u = physics.conjugate_gradients(y, z, amount, iterations=self.iterations)
         return u, physics.apply(u) - y
@@ -113,9 +110,7 @@ class ClosedForm:
             )
         return blur
 
-    def __call__(
-        self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Float[Array, " batch"] | float
-    ) -> tuple[Images, Images]:
+    def __call__(self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Amount) -> tuple[Images, Images]:
         """See `DataStep`."""
         u = (fourier.closed_form if prepared.periodic else fourier.closed_form_tapered)(prepared, y, z, amount)
         return u, physics.apply(u) - y

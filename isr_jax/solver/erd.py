@@ -67,11 +67,11 @@ class ERD(nnx.Module):
     @property
     def macs_per_pixel(self) -> float:
         """Multiply-adds of the convolutions per HR pixel: 1.52 million for the released network."""
-        convolutions = [self.encoder, self.decoder]
-        blocks = [conv for block in self.blocks for conv in (block.conv1, block.conv2)]
-        repeated = blocks + [self.compress] * bool(self.config.feedback_steps)
-        macs = sum(conv.macs for conv in convolutions)
-        macs += max(1, self.config.feedback_steps) * sum(conv.macs for conv in repeated)
+        repeated = [conv for block in self.blocks for conv in (block.conv1, block.conv2)]
+        if self.config.feedback_steps:
+            repeated.append(self.compress)
+        runs = max(1, self.config.feedback_steps)
+        macs = self.encoder.macs + self.decoder.macs + runs * sum(conv.macs for conv in repeated)
         return macs / self.scale**2 if self.config.resolution == "lr" else float(macs)
 
     @property

@@ -122,6 +122,11 @@ class Checkpoints:
         checksums = record.pop("checksums", None)  # none: saved by a version before there were any
         if checksums and checksums["record"] != _record_checksum(record):
             raise _DamageError("its record is not what was saved")
+        if "erd" in record["config"].get("model", {}):  # what the prior was called before there could be others
+            raise UserError(
+                f"{self._folder} was begun by an older isr_jax, whose checkpoints this one cannot go on with: choose "
+                f"another run folder (workdir); checkpoint.init_from={self._folder} takes its weights"
+            )
         if not self._allow_changes:
             _compare(record, self._record, self._folder)
         arrays = _arrays(like)
