@@ -1,23 +1,27 @@
 """isr_jax.inference.tiles: windows that waste little, and take every pixel once."""
 
+import jax
 import numpy as np
 import pytest
+from random_model import random_model
 
+from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.inference.tiles import choose_window, cover, upscale_windows, work_factor
+from isr_jax.models.model_file import load_model
 
 MAX_PIXELS = 2**24 // 48  # what a window of isr-lite may have
 
 
 @pytest.mark.parametrize("size", [(540, 960), (960, 540), (640, 640)])
 def test_the_work_is_little_more_than_the_picture(size):
-    window = choose_window(size, 38, MAX_PIXELS)
+    window = choose_window(size, 40, MAX_PIXELS)
     assert window[0] * window[1] <= MAX_PIXELS
-    assert work_factor(size, window, 38) <= 1.25
+    assert work_factor(size, window, 40) <= 1.25
 
 
 def test_what_fits_is_not_cut():
     for size in ((1, 1), (500, 600), (3, 100_000)):
-        assert choose_window(size, 38, MAX_PIXELS) == size
+        assert choose_window(size, 40, MAX_PIXELS) == size
         assert work_factor(size, size, 38) == 1
 
 
@@ -61,3 +65,43 @@ def test_the_parts_are_put_together():
     hr = upscale_windows(lr, enlarge, scale=2, window=window, halo=2)
     assert shapes == {(2, *window, 3)}
     np.testing.assert_array_equal(hr[:, 2:], enlarge(lr)[:, 2:])
+
+
+@pytest.mark.parametrize(
+    ("scale", "options", "erd"),
+    [
+        (4, {"final_data_step": True}, {"resolution": "lr", "num_blocks": 2}),
+        (3, {"num_stages": 2}, {"resolution": "lr", "kernel_size": 5}),
+        (2, {"physics": "decimation"}, {"resolution": "hr", "num_blocks": 2}),
+        (3, {"physics": "decimation"}, {"resolution": "hr", "feedback_steps": 2, "num_blocks": 1}),
+        (2, {"physics": "box", "num_stages": 2}, {"resolution": "lr", "carry_features": True}),
+    ],
+)
+def test_the_reach_is_what_an_output_pixel_sees(scale, options, erd):
+    """A pixel that is not a number spoils every pixel that depends on it, however little, and no other."""
+    plain = {"feedback_steps": 0, "kernel_size": 3, "num_blocks": 1, "features": 4, "border": "zero"}
+    fixed = {"scale": scale, "num_stages": 1, "physics": "bicubic", "projection": False, "clip": False}
+    model = random_model(ModelConfig(**(fixed | options), prior=ERDConfig(**(plain | erd))))
+    reach, size = model.reach(), 81  # beyond DENSE_SIZE, where matrices would mix all pixels
+    lr = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype(np.float32)
+    lr[0, 40, 40] = np.nan
+    spoilt = np.isnan(np.asarray(jax.jit(lambda model, lr: model(lr))(model, lr))).any((0, 3))
+    blocks = np.argwhere(spoilt.reshape(size, scale, size, scale).any((1, 3)))
+    seen = np.abs(blocks - 40).max()
+    assert reach - 1 <= seen <= reach < 40  # a stage at HR resolution may start in the middle of an LR pixel
+    if model.config.erd.resolution == "lr":
+        assert seen == reach
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_reach_of_the_shipped_models(scale):
+    model, size = load_model(f"isr-lite-x{scale}"), 97
+    first = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype(np.float32)
+    second = first.copy()
+    second[0, 48, 48] = 255 - second[0, 48, 48]
+    run = jax.jit(lambda model, lr: model(lr))
+    changed = np.asarray(run(model, first) != run(model, second)).any((0, 3))
+    blocks = np.argwhere(changed.reshape(size, scale, size, scale).any((1, 3)))
+    seen = np.abs(blocks - 48).max()
+    assert model.reach() == 40
+    assert 37 <= seen <= 40  # the outermost weights are too small for float32 to show

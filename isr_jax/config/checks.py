@@ -190,9 +190,12 @@ def check_name(name: str, home: str, field: str) -> None:
     Raises:
       ConfigError: If it is neither.
     """
-    spec: Any = importlib.util.find_spec(home)
-    known = re.findall(
-        r"^def ([a-z]\w*)\((?:config|scale)\b", Path(spec.origin).read_text(encoding="utf-8"), re.MULTILINE
-    )
-    if ":" not in name and name not in known:
+    if ":" not in name and name not in (known := _functions(home)):
         raise ConfigError(f"{field} is {name!r}; choose one of {', '.join(known)}, or your own as module:function")
+
+
+@functools.cache
+def _functions(home: str) -> list[str]:
+    spec: Any = importlib.util.find_spec(home)
+    text = Path(spec.origin).read_text(encoding="utf-8")
+    return re.findall(r"^def ([a-z]\w*)\((?:config|scale)\b", text, re.MULTILINE)

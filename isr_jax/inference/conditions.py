@@ -65,7 +65,7 @@ def blur_kernels(blur: Blur, *, color: bool = False) -> Any:
 def make_conditions(
     config: Any, lr_shape: tuple[int, ...], *, physics: Physics | None, blur: Blur | None, noise_std: Any
 ) -> Conditions:
-    """Returns what is known of LR pictures, checked before anything is compiled.
+    """Returns what is known of LR pictures. Kernels that do not fit them say so when the model is compiled.
 
     Args:
       config: Of the model, whose physics holds where none is given.
@@ -85,8 +85,6 @@ def make_conditions(
         raise ConfigError(f"`physics` has the scale {physics.scale}, the model {config.scale}")
     if physics.lr_size not in (None, lr_shape[1:3]):
         raise ConfigError(f"`physics` is for pictures of {physics.lr_size}, not of {lr_shape[1:3]}")
-    if physics.observes:  # what does not fit says so when it is traced
-        jax.eval_shape(physics.apply, jax.ShapeDtypeStruct(physics.hr_shape(lr_shape), np.float32))
     if noise_std is not None:
         noise_std = np.broadcast_to(np.asarray(noise_std, np.float32), lr_shape[:1])
         if not ((noise_std >= 0) & (noise_std < math.inf)).all():

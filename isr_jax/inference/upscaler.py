@@ -122,7 +122,7 @@ class Upscaler:
         self.program_bytes: dict[tuple[int, ...], int] = {}
         self._physics, self._noise_std = physics, noise_std
         self._blur = None if blur is None else blur_kernels(blur, color=True)
-        self._programs: dict[tuple, jax.stages.Compiled] = {}
+        self._programs: dict[tuple, tuple[jax.stages.Compiled, int]] = {}  # and the bytes each takes
         devices = jax.local_devices()
         self._mesh = jax.make_mesh((len(devices),), ("batch",), (jax.sharding.AxisType.Auto,), devices=devices)
         self._model = jax.device_put(model, self._sharding())
@@ -311,9 +311,9 @@ class Upscaler:
                 if len(self._programs) == MAX_PROGRAMS:
                     del self._programs[next(iter(self._programs))]
                 self._programs[key] = self._compile(arguments, all_stages)
-            self.program_bytes[lr.shape] = needed_bytes(self._programs[key])
+            program, self.program_bytes[lr.shape] = self._programs[key]
             start = time.perf_counter()
-            hr = np.asarray(self._programs[key](*arguments))
+            hr = np.asarray(program(*arguments))
             self.seconds += time.perf_counter() - start
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
@@ -321,7 +321,7 @@ class Upscaler:
             raise does_not_fit(lr) from error
         return hr
 
-    def _compile(self, arguments: tuple[Any, ...], all_stages: bool) -> jax.stages.Compiled:
+    def _compile(self, arguments: tuple[Any, ...], all_stages: bool) -> tuple[jax.stages.Compiled, int]:
         def run(model: ISRResCNet, lr: jax.Array, physics: Physics, noise_std: jax.Array | None) -> jax.Array:
             options = {"num_stages": self.num_stages, "all_stages": all_stages}
             return model(lr, physics=physics, noise_std=noise_std, **options)
@@ -329,9 +329,10 @@ class Upscaler:
         program, from_cache = compile_program(jax.jit(run).lower(*arguments))
         self.cache_hits += from_cache
         self.compilations += not from_cache
-        if jax.default_backend() == "cpu" and needed_bytes(program) > memory_of_host():
-            raise does_not_fit(arguments[1], needed_bytes(program))  # else the system would end the process
-        return program
+        needed = needed_bytes(program)
+        if jax.default_backend() == "cpu" and needed > memory_of_host():
+            raise does_not_fit(arguments[1], needed)  # else the system would end the process
+        return program, needed
 
     def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
         return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))

@@ -17,9 +17,10 @@ einsum = functools.partial(jnp.einsum, precision=lax.Precision.HIGHEST)
 """On accelerators the default precision of products would be off by up to half a grey level."""
 
 
-def polyphase(matrix: Float[np.ndarray, "out_size in_size"], scale: int) -> Float[np.ndarray, "blocks scale"]:
-    """Returns the weights that a middle row of a downscaling matrix gives to the pixels of the blocks around it."""
-    row = matrix.shape[0] // 2
+@functools.cache
+def bicubic_taps(scale: int) -> Float[np.ndarray, "blocks scale"]:
+    """Returns the weights that MATLAB's bicubic reduction gives to the pixels of the blocks around an LR pixel."""
+    matrix, row = resize_matrix(16 * scale, 16), 8
     blocks = matrix[row].reshape(-1, scale)
     used = np.flatnonzero(np.any(np.abs(blocks) > 1e-9, axis=1)) - row
     reach = int(np.max(np.abs(used)))
@@ -35,7 +36,7 @@ def downscale(x: Images, scale: int) -> Images:
     if isinstance(height, int) and isinstance(width, int) and max(height, width) <= DENSE_SIZE * scale:
         rows, columns = (resize_matrix(size, size // scale).astype(np.float32) for size in (height, width))
         return einsum("jw,niwc->nijc", columns, einsum("ih,nhwc->niwc", rows, x))
-    weights = polyphase(resize_matrix(16 * scale, 16), scale)
+    weights = bicubic_taps(scale)
     for axis in (1, 2):
         x = _downscale_axis(x, weights, axis)
     return x

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from isr_jax.config import ConfigError
 from isr_jax.physics.fourier import EquivalentBlur
 from isr_jax.physics.physics import Images, Physics, turn
-from isr_jax.physics.resampling import bicubic_phases, catmull_rom_phases, downscale, einsum, polyphase, upscale
+from isr_jax.physics.resampling import bicubic_phases, bicubic_taps, catmull_rom_phases, downscale, einsum, upscale
 from isr_jax.physics.resize import resize_matrix
 
 
@@ -38,7 +38,7 @@ class Bicubic(Physics, kw_only=False):
     @property
     def reach(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of the widened kernel."""
-        return len(polyphase(resize_matrix(16 * self.scale, 16), self.scale)) // 2
+        return len(bicubic_taps(self.scale)) // 2
 
     def apply(self, x: Images) -> Images:
         """Returns A_height x A_width^T. Sides must be multiples of the scale."""
@@ -58,7 +58,7 @@ class Bicubic(Physics, kw_only=False):
 
     def as_blur(self) -> EquivalentBlur:
         """Returns the antialiasing kernel; MATLAB's symmetric border is another than a periodic one."""
-        weights = polyphase(resize_matrix(16 * self.scale, 16), self.scale).reshape(-1)
+        weights = bicubic_taps(self.scale).reshape(-1)
         used = np.flatnonzero(np.abs(weights) > 1e-9)
         # LR pixel 0 reads the HR pixels used - reach scale; the convolution's kernel is the correlation's reversed.
         first = int(used[0]) - self.reach * self.scale
