@@ -12,10 +12,11 @@ import numpy as np  # noqa: E402 - the devices come first
 from flax import nnx  # noqa: E402
 
 from isr_jax.config import DataConfig, ERDConfig, ModelConfig, ParallelConfig, TrainConfig  # noqa: E402
+from isr_jax.models.model_file import get_params  # noqa: E402
 from isr_jax.solver.unrolled import ISRResCNet  # noqa: E402
 from isr_jax.training.data import Memory  # noqa: E402
 from isr_jax.training.parallel import start  # noqa: E402
-from isr_jax.training.state import get_params, init_state  # noqa: E402
+from isr_jax.training.state import init_state  # noqa: E402
 from isr_jax.training.step import make_step  # noqa: E402
 
 erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, resolution="lr", weight_norm=False)

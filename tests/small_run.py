@@ -15,8 +15,9 @@ from isr_jax.config import (
     ScheduleConfig,
     TrainConfig,
 )
+from isr_jax.models.model_file import get_params
 from isr_jax.training.parallel import start
-from isr_jax.training.state import get_params, init_state
+from isr_jax.training.state import init_state
 from tests.test_datasets import write_photos
 
 

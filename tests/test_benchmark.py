@@ -10,12 +10,11 @@ from isr_jax.benchmark.benchmark import LR, TRUTH, model_label
 from isr_jax.config import ConfigError
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.upscaler import load
-from isr_jax.models.model_file import load_model
+from isr_jax.models.model_file import get_params, load_model
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import write_image
 from isr_jax.training.data import validation_pairs
 from isr_jax.training.evaluation import make_evaluation
-from isr_jax.training.state import get_params
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The program's frame: exit codes, one line for each failure, and a help that answers at once."""
 
+import os
 import subprocess
 import sys
 
@@ -86,3 +87,32 @@ def test_the_process_ends_with_the_exit_code():
     assert done.returncode == 2
     assert done.stderr.startswith("isr-jax: unknown command 'upscal'")
     assert done.stderr.count("\n") == 1
+
+
+def test_the_help_of_train_is_quick_quiet_and_plain_ascii_will_do():
+    code = (
+        "import sys; sys.argv = ['train', '--help']\n"
+        "from isr_jax.train import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'jax', 'tensorflow', 'orbax', 'flax'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ascii_only)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--model.prior.features" in done.stdout
+    assert "--optimizer.clip-norm" in done.stdout
+
+
+def test_train_without_a_configuration_is_an_error():
+    done = subprocess.run([sys.executable, "-m", "isr_jax.train"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("isr-jax: a configuration is missing; usage: isr-jax train CONFIG.py")
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_tensorflow_logs_at_its_import_is_off():
+    quiet = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", "import isr_jax.training.datasets"], capture_output=True, env=quiet)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -6,8 +6,9 @@ import pytest
 from flax import nnx
 
 from isr_jax.config import ERDConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from isr_jax.models.model_file import get_params
 from isr_jax.solver.unrolled import ISRResCNet
-from isr_jax.training.state import average_params, get_params, make_bind
+from isr_jax.training.state import average_params, make_bind
 
 
 def test_bound_parameters_are_used_and_come_back():

@@ -19,9 +19,10 @@ from isr_jax.config import (
     SynthesisConfig,
     TrainConfig,
 )
+from isr_jax.models.model_file import get_params
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.parallel import Parallel
-from isr_jax.training.state import get_params, init_state, make_bind
+from isr_jax.training.state import init_state, make_bind
 from isr_jax.training.step import make_step
 
 CONFIG = TrainConfig(

@@ -336,3 +336,15 @@ def test_what_cannot_be_done_gives_one_line(model_file, pixels, tmp_path, capfd)
         assert said.err.startswith("isr-jax: ")
         assert said.err.count("\n") == 1
         assert not out.exists()
+
+
+def test_a_model_that_knows_one_physics_says_so_when_it_is_told_a_blur(pixels, tmp_path, capfd):
+    write_image(tmp_path / "a.png", pixels)
+    argv = ["--model", "isr-lite-x2", "--blur", "1.2,0.6,30"]
+    assert run(tmp_path / "a.png", "-o", tmp_path / "told.png", *argv) == 0
+    assert "isr-lite-x2 was trained on bicubic alone; its data steps are told the blur" in capfd.readouterr().err
+    assert run(tmp_path / "a.png", "-o", tmp_path / "not.png", "--model", "isr-lite-x2") == 0
+    told, other = (read_image(tmp_path / f"{name}.png").pixels for name in ("told", "not"))
+    assert told.std() > other.std()  # sharper
+    assert run(tmp_path / "a.png", "-o", tmp_path / "b.png", "--model", "isr-lite-x2", "--noise", 3) == 2
+    assert "makes no use of a noise level: leave out --noise" in capfd.readouterr().err

@@ -317,6 +317,49 @@ def test_load(model, tmp_path):
         isr_jax.load("no-such-model")
 
 
+def test_the_ensemble_turns_the_kernel_with_the_picture():
+    model = make_model(physics="blur")
+    kernel = np.random.default_rng(0).uniform(size=(5, 5))
+    kernel, lr = (kernel / kernel.sum()).astype(np.float32), pictures(1, 8, 9, 3)
+    total = 0.0
+    for flip in (False, True):
+        for turns in range(4):
+
+            def turned(a, axes, flip=flip, turns=turns):
+                return np.ascontiguousarray(np.rot90(np.flip(a, axes[1]) if flip else a, turns, axes))
+
+            # What was sampled at the first pixel of each block is sampled at another one of the turned picture.
+            physics = (Decimation(2) @ Blur(kernel)).turned(turns, flip)
+            hr = np.rot90(whole(model, turned(lr, (1, 2)), physics=physics), -turns, (1, 2))
+            total = total + (np.flip(hr, 2) if flip else hr) / 8
+            np.testing.assert_allclose(physics.inner.kernel[0, ..., 0], turned(kernel, (0, 1)))
+    np.testing.assert_allclose(Upscaler(model, ensemble=True, blur=kernel).upscale_batch(lr), total, atol=2e-3)
+
+
+def test_what_is_known_may_differ_from_picture_to_picture():
+    model = make_model(physics="blur")
+    lr = pictures(3, 8, 9, 3)
+    kernels = [np.full((3, 3), 1 / 9), np.eye(5) / 5, np.eye(7)[::-1] / 7]
+    upscaler = Upscaler(model, batch_size=2)
+    together = upscaler.upscale_batch(lr, blur=kernels, noise_std=[0, 3, 9])
+    for i, level in enumerate((0.0, 3.0, 9.0)):
+        alone = whole(model, lr[i : i + 1], physics=Decimation(2) @ Blur(kernels[i]), noise_std=np.full(1, level, "f4"))
+        np.testing.assert_allclose(together[i], alone[0], atol=2e-3)
+        np.testing.assert_allclose(upscaler.upscale(lr[i], blur=kernels[i], noise_std=level), alone[0], atol=2e-3)
+    assert upscaler.compilations + upscaler.cache_hits == 4  # the batch, and a kernel of each size alone
+    grey = make_model(physics="blur", channels=1)
+    apart = np.concatenate(
+        [whole(grey, lr[:1, ..., c : c + 1], physics=Decimation(2) @ Blur(kernels[2])) for c in range(3)], -1
+    )
+    np.testing.assert_allclose(Upscaler(grey).upscale_batch(lr[:1], blur=kernels[2:]), apart, atol=2e-3)
+    with pytest.raises(ConfigError, match="exclude each other"):
+        upscaler.upscale(lr[0], blur=1.0, physics=Decimation(2))
+    with pytest.raises(ConfigError, match="has the scale 3, the model 2"):
+        upscaler.upscale(lr[0], physics=Decimation(3))
+    with pytest.raises(ConfigError, match="`blur` has an entry each for 2 pictures, not for 3"):
+        Upscaler(model).upscale_batch(lr, blur=kernels[:2])
+
+
 def test_all_devices_share_a_batch(tmp_path):
     script = """
 import jax, numpy as np
@@ -332,5 +375,14 @@ together = upscaler.upscale_batch(lr)
 apart = np.concatenate([upscaler.upscale_batch(one[None]) for one in lr])
 np.testing.assert_allclose(together, apart, atol=2e-3)
 assert {key[0][0] for key in upscaler._programs} == {8, 1}
+
+model = ISRResCNet(ModelConfig(scale=2, num_stages=1, physics="blur", prior=erd), rngs=nnx.Rngs(0))
+kernels = np.random.default_rng(1).uniform(size=(6, 5, 5))
+kernels, noise = kernels / kernels.sum((1, 2), keepdims=True), np.arange(6.0)
+upscaler = Upscaler(model)
+together = upscaler.upscale_batch(lr, blur=kernels, noise_std=noise)  # the kernels are split with their pictures
+apart = [upscaler.upscale_batch(lr[i : i + 1], blur=kernels[i], noise_std=noise[i]) for i in range(6)]
+np.testing.assert_allclose(together, np.concatenate(apart), atol=2e-3)
+assert upscaler.compilations + upscaler.cache_hits == 2
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)

@@ -85,6 +85,12 @@ def make_conditions(
         raise ConfigError(f"`physics` has the scale {physics.scale}, the model {config.scale}")
     if physics.lr_size not in (None, lr_shape[1:3]):
         raise ConfigError(f"`physics` is for pictures of {physics.lr_size}, not of {lr_shape[1:3]}")
+    pairs = zip(jax.tree.leaves(physics.axes(), is_leaf=lambda a: a is None), jax.tree.leaves(physics), strict=True)
+    if other := [leaf.shape[0] for axis, leaf in pairs if axis == 0 and leaf.shape[0] != lr_shape[0]]:
+        what = "`physics`" if blur is None else "`blur`"
+        raise ConfigError(f"{what} has an entry each for {other[0]} pictures, not for {lr_shape[0]}")
+    if noise_std is not None and np.ndim(noise_std) and np.shape(noise_std) != lr_shape[:1]:
+        raise ConfigError(f"`noise_std` has shape {np.shape(noise_std)}; {lr_shape[0]} pictures need one level each")
     if noise_std is not None:
         noise_std = np.broadcast_to(np.asarray(noise_std, np.float32), lr_shape[:1])
         if not ((noise_std >= 0) & (noise_std < math.inf)).all():

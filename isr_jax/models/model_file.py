@@ -52,10 +52,15 @@ def find_model(model: str | os.PathLike) -> Path:
     return path
 
 
-def parameters_to_dict(model: ISRResCNet) -> dict[str, np.ndarray]:
-    """Returns the parameters as NumPy arrays, named by their place in the module."""
+def get_params(model: nnx.Module) -> dict[str, Any]:
+    """Returns the parameters, named by their place in the module, as "prior.encoder.kernel"."""
     flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
-    return {".".join(map(str, path)): np.asarray(param[...]) for path, param in flat}
+    return {".".join(map(str, path)): param[...] for path, param in flat}
+
+
+def parameters_to_dict(model: nnx.Module) -> dict[str, np.ndarray]:
+    """Returns `get_params` as NumPy arrays."""
+    return {name: np.asarray(value) for name, value in get_params(model).items()}
 
 
 def model_from_parameters(config: ModelConfig, parameters: dict[str, np.ndarray]) -> ISRResCNet:

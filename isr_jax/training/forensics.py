@@ -14,8 +14,9 @@ from flax import nnx
 
 from isr_jax.config import TrainConfig, UserError, config_from_dict, config_to_dict
 from isr_jax.files import replace_file
+from isr_jax.models.model_file import get_params
 from isr_jax.solver.unrolled import ISRResCNet
-from isr_jax.training.state import Params, TrainState, get_params, init_state, make_bind
+from isr_jax.training.state import Params, TrainState, init_state, make_bind
 from isr_jax.training.step import degrade
 
 

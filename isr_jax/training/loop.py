@@ -26,7 +26,7 @@ from flax import nnx
 
 from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
 from isr_jax.files import replace_file
-from isr_jax.models.model_file import save_model
+from isr_jax.models.model_file import get_params, save_model
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training import datasets
 from isr_jax.training.checkpoint import WHOLE, Checkpoints
@@ -36,7 +36,7 @@ from isr_jax.training.evaluation import make_evaluation, stage_parameters
 from isr_jax.training.parallel import any_process, local_part, start, to_host
 from isr_jax.training.recovery import Recovery
 from isr_jax.training.run_folder import RunFolder
-from isr_jax.training.state import TrainState, get_params, init_state, make_bind
+from isr_jax.training.state import TrainState, init_state, make_bind
 from isr_jax.training.step import make_step
 from isr_jax.training.stopping import StopRequests
 from isr_jax.training.warm_start import warm_start

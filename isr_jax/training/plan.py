@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from isr_jax.config import TrainConfig
+from isr_jax.models.model_file import get_params
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.parallel import Parallel
-from isr_jax.training.state import get_params, init_state
+from isr_jax.training.state import init_state
 from isr_jax.training.step import make_step
 
 

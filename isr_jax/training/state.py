@@ -31,12 +31,6 @@ class TrainState:
     """By what the schedule's learning rate is multiplied, float32: 1, and less after `on_nonfinite="lower_rate"`."""
 
 
-def get_params(model: nnx.Module) -> Params:
-    """Returns the model's parameters by their dotted paths."""
-    flat = nnx.to_flat_state(nnx.state(model, nnx.Param))
-    return {".".join(map(str, path)): variable[...] for path, variable in flat}
-
-
 def make_bind(model: Module) -> Callable[[Params], Module]:
     """Returns the function that puts parameters into a copy of `model`; pure, for use inside jit."""
     graph, params, rest = nnx.split(model, nnx.Param, ...)
