@@ -8,18 +8,19 @@ shares one such ERD starts from it: isr-jax train configs/paper_x4.py --workdir 
 from isr_jax.config import (
     CheckpointConfig,
     DataConfig,
+    DegradationConfig,
     EvalConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
-    SynthesisConfig,
     TrainConfig,
 )
 
+NOISE = DegradationConfig(bicubic=1.0, kernel_size=1, noise_std=(0.0, 15.0), told="none", told_noise=False)
 CONFIG = TrainConfig(
     model=ModelConfig(scale=1, num_stages=1, physics="none", extrapolation=False, radius_range=(1.0, 1.0)),
-    data=DataConfig(patch_size=64, batch_size=16, synthesis=SynthesisConfig(noise_std=(0.0, 15.0))),
+    data=DataConfig(patch_size=64, batch_size=16, degradation=NOISE),
     loss=LossConfig(kind="l1"),
     optimizer=OptimizerConfig(kind="amsgrad"),
     schedule=ScheduleConfig(kind="multistep", learning_rate=1e-3, milestones=(0.5, 0.75), factor=0.1),

@@ -11,7 +11,7 @@ jax.config.update("jax_num_cpu_devices", int(devices))
 import numpy as np  # noqa: E402 - the devices come first
 from flax import nnx  # noqa: E402
 
-from isr_jax.config import DataConfig, ERDConfig, ModelConfig, ParallelConfig, TrainConfig  # noqa: E402
+from isr_jax.config import DataConfig, DegradationConfig, ERDConfig, ModelConfig, ParallelConfig, TrainConfig  # noqa: E402
 from isr_jax.models.model_file import get_params  # noqa: E402
 from isr_jax.solver.unrolled import ISRResCNet  # noqa: E402
 from isr_jax.training.data import Memory  # noqa: E402
@@ -20,9 +20,13 @@ from isr_jax.training.state import init_state  # noqa: E402
 from isr_jax.training.step import make_step  # noqa: E402
 
 erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, resolution="lr", weight_norm=False)
+# A kernel and a noise level for each picture; not rounded, so that nothing falls on the edge of two levels.
+degradation = DegradationConfig(
+    gaussian=1.0, bicubic=1.0, kernel_size=9, noise_std=(0.0, 5.0), border="periodic", rounding="none"
+)
 config = TrainConfig(
-    model=ModelConfig(scale=2, num_stages=1, physics="bicubic", prior=erd),
-    data=DataConfig(batch_size=8, patch_size=6, placement=placement),
+    model=ModelConfig(scale=2, num_stages=1, physics="blur", prior=erd),
+    data=DataConfig(batch_size=8, patch_size=6, placement=placement, degradation=degradation),
     parallel=ParallelConfig(
         mapping=mapping,
         num_processes=int(processes),

@@ -349,3 +349,15 @@ def _products(jaxpr):
         for value in equation.params.values():
             if hasattr(value, "jaxpr"):
                 yield from _products(value.jaxpr)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.6, np.pi / 2])
+def test_a_gaussian_kernel_has_its_moments(angle):
+    kernel = np.asarray(gaussian_kernel(jnp.array([2.0, 1.0]), jnp.float32(angle), 9), np.float64)
+    offsets = np.arange(-9, 10)
+    y, x = np.meshgrid(offsets, offsets, indexing="ij")
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    expected = turn @ np.diag([4.0, 1.0]) @ turn.T
+    moments = [[(kernel * a * b).sum() for b in (x, y)] for a in (x, y)]
+    np.testing.assert_allclose(moments, expected, atol=0.02)
+    assert kernel.sum() == pytest.approx(1, abs=1e-5)

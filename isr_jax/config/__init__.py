@@ -4,7 +4,10 @@ A wrong command line and ``--help`` answer at once. Every error is a `ConfigErro
 the remedy.
 """
 
+from typing import Any
+
 from isr_jax.config.checks import ConfigError, UserError, config_from_dict, config_to_dict
+from isr_jax.config.degradation import DegradationConfig
 from isr_jax.config.model import ERDConfig, ModelConfig, PriorConfig
 from isr_jax.config.training import (
     CheckpointConfig,
@@ -14,7 +17,6 @@ from isr_jax.config.training import (
     OptimizerConfig,
     ParallelConfig,
     ScheduleConfig,
-    SynthesisConfig,
     TrainConfig,
 )
 
@@ -22,6 +24,7 @@ __all__ = [
     "CheckpointConfig",
     "ConfigError",
     "DataConfig",
+    "DegradationConfig",
     "ERDConfig",
     "EvalConfig",
     "LossConfig",
@@ -30,9 +33,17 @@ __all__ = [
     "ParallelConfig",
     "PriorConfig",
     "ScheduleConfig",
-    "SynthesisConfig",
     "TrainConfig",
     "UserError",
     "config_from_dict",
     "config_to_dict",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "SynthesisConfig":
+        raise ConfigError(
+            "SynthesisConfig(blur_std=..., noise_std=..., jpeg_quality=...) of before is DegradationConfig(gaussian=1, "
+            'sampling="bicubic", gaussian_std=..., noise_std=..., jpeg_quality=...), as data.degradation'
+        )
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

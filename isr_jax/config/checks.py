@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import math
 import re
+import types
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,8 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
                 number = "a whole number of " if arguments[0] is int else ""
                 raise ConfigError(f"{name} is {value!r}; it must be {number}{limits}")
         return value
+    if origin is types.UnionType:  # the only one: or None
+        return None if value is None else _checked(name, value, arguments[0])
     if origin is Literal:
         if value not in arguments:
             raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(repr, arguments))}")

@@ -18,35 +18,8 @@ from isr_jax.config.checks import (
     locate,
     locate_in,
 )
+from isr_jax.config.degradation import DegradationConfig
 from isr_jax.config.model import ModelConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class SynthesisConfig(Config):
-    """How LR patches are made from HR patches in the step, beside the bicubic reduction; nothing by default."""
-
-    group: ClassVar[str] = "data.synthesis."
-
-    blur_std: tuple[NotNegative, NotNegative] = (0.0, 0.0)
-    """Range of the standard deviation of a Gaussian blur, HR pixels."""
-    anisotropic: bool = False
-    """Whether the blur has two standard deviations and a direction."""
-    noise_std: tuple[NotNegative, NotNegative] = (0.0, 0.0)
-    """Range of the level of white noise, on the 0..255 scale."""
-    jpeg_quality: tuple[NotNegative, NotNegative] = (0.0, 0.0)
-    """Range of the quality at which the LR patch is compressed, 1 to 100; (0, 0): not compressed."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("blur_std", "noise_std", "jpeg_quality"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high or (name == "jpeg_quality" and not (high == 0 or 1 <= low <= high <= 100)):
-                raise ConfigError(f"data.synthesis.{name} is {low, high}; it must be a range, the smaller value first")
-
-    @property
-    def active(self) -> bool:
-        """Whether LR patches are made in the step, instead of cut from the LR pictures."""
-        return max(*self.blur_std, *self.noise_std, *self.jpeg_quality) > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +48,8 @@ class DataConfig(Config):
     """Whether patches are flipped and rotated by multiples of 90 degrees."""
     shuffle_buffer: Count = 1024
     """Sub-images among which a stream shuffles; at least as many as there are: a uniform permutation."""
-    synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
-    """Blur, noise and JPEG that are drawn for each patch in the step."""
+    degradation: DegradationConfig = field(default_factory=DegradationConfig)
+    """Physics that are drawn for each patch in the step; none by default: LR patches are cut from the LR pictures."""
     strict: bool = False
     """Whether an unreadable picture is an error; otherwise it is named and skipped."""
 
@@ -84,6 +57,10 @@ class DataConfig(Config):
         super().__post_init__()
         if self.sampling == "texture" and self.placement != "memory":
             raise ConfigError('data.sampling="texture" draws at random and needs data.placement="memory"')
+
+    def drawn_size(self, scale: int) -> int:
+        """Returns the side of what is drawn for a patch, LR pixels; its margin is cut off when it is degraded."""
+        return self.patch_size + 2 * self.degradation.margin(scale)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +222,7 @@ class EvalConfig(Config):
     group: ClassVar[str] = "eval."
 
     data: tuple[str, ...] = ()
-    """Validation folders, HR/ with LRx<scale>/ (or LR is made by imresize, not by data.synthesis: give LRx<scale>/
+    """Validation folders, HR/ with LRx<scale>/ (or LR is made by imresize, not by data.degradation: give LRx<scale>/
     where that is active); the first decides the best weights."""
     every: Count = 1000
     """Steps between two evaluations."""
@@ -294,11 +271,14 @@ class TrainConfig(Config):
                 f"data.batch_size is {self.data.batch_size}; it must be divisible by optimizer.accumulate, "
                 f"{self.optimizer.accumulate}"
             )
-        if self.data.tile_size < self.data.patch_size * self.model.scale:
+        drawn = self.data.drawn_size(self.model.scale)
+        if self.data.tile_size < drawn * self.model.scale:
             raise ConfigError(
                 f"data.tile_size is {self.data.tile_size} HR pixels; a patch of data.patch_size={self.data.patch_size} "
-                f"at scale {self.model.scale} needs {self.data.patch_size * self.model.scale}"
+                f"at scale {self.model.scale} needs {drawn * self.model.scale}"
             )
+        if self.data.degradation.active and self.data.degradation.told == "physics" and self.model.physics == "none":
+            raise ConfigError('data.degradation.told="physics" needs a model with data steps; set model.physics')
         if self.loss.window and self.model.final_data_step:
             raise ConfigError("loss.window compares the pictures between stages; it needs model.final_data_step=False")
         if self.loss.window and self.optimizer.accumulate > 1:

@@ -129,3 +129,44 @@ def gaussian_kernel(
     std = jnp.maximum(std, 1e-2)  # of a single pixel, instead of 0 / 0
     kernel = jnp.exp(-0.5 * ((along / std[0]) ** 2 + (across / std[1]) ** 2))
     return kernel / kernel.sum()
+
+
+def motion_kernel(
+    rng: np.random.Generator, size: int, length: tuple[float | int, float | int]
+) -> Float[np.ndarray, "size size"]:
+    """Returns the blur of a camera that moves while it exposes: a random trajectory one to two pixels wide, of sum 1.
+
+    The direction drifts, turns as a whole, and in half of the cases jumps once; the speed varies; the centre of mass
+    lies up to two pixels off the middle; half of the trajectories are blurred a little more.
+
+    Args:
+      rng: What is drawn from.
+      size: Side of the kernel, odd.
+      length: Range of the length of the trajectory, pixels.
+    """
+    steps, middle = 400, size // 2
+    while True:
+        total = rng.uniform(*length)
+        drift = np.cumsum(rng.normal(0, rng.uniform(0.02, 0.25), steps)) * rng.uniform(0.3, 1)
+        bend = drift + rng.normal(0, 2.0) * np.linspace(0, 1, steps)
+        if rng.random() < 0.5:
+            bend = bend + np.where(np.arange(steps) > rng.integers(steps), rng.uniform(-2.5, 2.5), 0)
+        direction = rng.uniform(0, 2 * np.pi) + bend
+        path = np.cumsum(total / steps * np.stack([np.sin(direction), np.cos(direction)]), axis=1)  # y, x
+        exposure = np.abs(1 + np.cumsum(rng.normal(0, 0.08, steps))) + 0.05
+        path -= np.average(path, axis=1, weights=exposure)[:, None]
+        path += rng.uniform(-2, 2, (2, 1))
+        if np.abs(path).max() < middle - 1:
+            break
+    kernel, (y, x) = np.zeros((size, size)), path + middle
+    rows, cols = np.floor(y).astype(int), np.floor(x).astype(int)
+    for down, weight_y in ((0, 1 - (y - rows)), (1, y - rows)):  # each point is spread over four pixels
+        for right, weight_x in ((0, 1 - (x - cols)), (1, x - cols)):
+            np.add.at(kernel, (rows + down, cols + right), exposure * weight_y * weight_x)
+    if rng.random() < 0.5:
+        offsets = np.arange(-2, 3)
+        soft = np.exp(-0.5 * (offsets / rng.uniform(0.3, 0.7)) ** 2)
+        for axis in (0, 1):
+            shifted = [w * np.roll(kernel, o, axis) for o, w in zip(offsets, soft / soft.sum(), strict=True)]
+            kernel = np.sum(shifted, axis=0)
+    return (kernel / kernel.sum()).astype(np.float32)

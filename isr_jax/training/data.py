@@ -23,7 +23,7 @@ if typing.TYPE_CHECKING:
 
 
 Batch = dict[str, Any]
-"""{"lr": uint8 (N, p, p, C), "hr": uint8 (N, s p, s p, C)}."""
+"""{"lr": uint8 (N, p, p, C), "hr": uint8 (N, s p, s p, C)}, p = `DataConfig.drawn_size`."""
 
 
 class Memory(NamedTuple):
@@ -86,8 +86,9 @@ def draw_batch(
       config: Batch and patch size, sampling, candidates, augmentation.
     Returns: The patches, uint8.
     """
-    rows, count, patch = config.batch_size, memory.lr.shape[0], config.patch_size
+    rows, count = config.batch_size, memory.lr.shape[0]
     scale = memory.hr.shape[1] // memory.lr.shape[1]
+    patch = config.drawn_size(scale)
     key = jax.random.fold_in(jax.random.key(seed), step)
     which_key, where_key, turn_key = jax.random.split(key, 3)
     if config.sampling == "texture":
@@ -144,7 +145,7 @@ def stream_batches(
     """
     import tensorflow as tf
 
-    rows, patch, count = config.batch_size, config.patch_size, sub_images.size
+    rows, patch, count = config.batch_size, config.drawn_size(scale), sub_images.size
     share = rows // shards
     per_epoch = steps_per_epoch(count, rows)
     first_epoch, position = divmod(first_step, per_epoch)

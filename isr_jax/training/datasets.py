@@ -56,7 +56,7 @@ def sub_images(config: DataConfig, *, scale: int, channels: int) -> SubImages:
     if not config.train:
         raise UserError("data.train is empty; name at least one folder of pictures, as --data.train photos")
     tile = config.tile_size // scale * scale
-    least = config.patch_size * scale
+    least = config.drawn_size(scale) * scale
     parts, sizes, names = [], [], []
     for source in config.train:
         builder, digest = _build(source, config, scale=scale, channels=channels, tile=tile, least=least)

@@ -17,7 +17,7 @@ from isr_jax.files import replace_file
 from isr_jax.models.model_file import get_params
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.state import Params, TrainState, init_state, make_bind
-from isr_jax.training.step import degrade
+from isr_jax.training.step import Observed, make_degrade
 
 
 def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray]) -> str:
@@ -26,7 +26,7 @@ def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray
     Args:
       config: Of the run.
       state: The state before the step.
-      batch: "lr" and "hr" of the step, uint8, before `isr_jax.training.step.degrade`; its first rows at least.
+      batch: "lr" and "hr" of the step, uint8, before it is degraded; its first rows at least.
     Returns: One line that names the stage, the term and the groups of parameters.
     """
     state = jax.tree.map(jnp.asarray, state)
@@ -35,12 +35,11 @@ def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray
     if groups:
         return f"the parameters are not finite before the first stage: {groups}"
     model = make_bind(ISRResCNet(config.model, rngs=nnx.Rngs(0)))(params)
-    batch = degrade(batch, state.step, 0, config)
-    lr, hr = (jnp.asarray(batch[name], jnp.float32) for name in ("lr", "hr"))
-    term = _first_term(model, lr)
+    observed = make_degrade(config)(batch, state.step, 0)
+    term = _first_term(model, observed)
 
     def loss_of(params: Params) -> Any:
-        return config.loss.build()(make_bind(model)(params)(lr), hr)
+        return config.loss.build()(make_bind(model)(params)(observed.lr, **observed.known), observed.hr)
 
     loss, grads = jax.jit(jax.value_and_grad(loss_of))(params)
     bad = _groups(name for name, grad in grads.items() if not bool(jnp.isfinite(grad).all()))
@@ -69,10 +68,10 @@ def _first_of_update(config: TrainConfig, state: TrainState, grads: Params) -> s
     return "everything is finite: the step depends on more than one update, or does not reproduce"
 
 
-def _first_term(model: ISRResCNet, lr: jax.Array) -> str:
+def _first_term(model: ISRResCNet, observed: Observed) -> str:
     """Runs the solver stage by stage and term by term; the equations at the top of `isr_jax.solver.unrolled`."""
     config = model.config
-    observation, state = model.prepare(lr)
+    observation, state = model.prepare(observed.lr, **observed.known)
     if not _finite(state.x, observation.noise_std):
         return "the initial estimate, before stage 1"
     for k in range(config.num_stages):

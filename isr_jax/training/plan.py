@@ -57,7 +57,8 @@ def step_cost(config: TrainConfig) -> tuple[int, int, int]:
     step = make_step(model, config, total_steps=max(1, config.steps), shards=1)
     mapped = parallel.map_step(step, sharded=True)
     state = jax.eval_shape(lambda: init_state(get_params(model), config.optimizer.build()))
-    shape = (config.data.batch_size, config.data.patch_size, config.data.patch_size, config.model.channels)
+    side = config.data.drawn_size(config.model.scale)
+    shape = (config.data.batch_size, side, side, config.model.channels)
     sides = {"lr": 1, "hr": config.model.scale}
     batch = {
         k: jax.ShapeDtypeStruct((shape[0], s * shape[1], s * shape[2], shape[3]), jnp.uint8) for k, s in sides.items()

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from isr_jax.config import TrainConfig
-from isr_jax.physics.synthesis import synthesize
+from isr_jax.physics.degradations import Degradations
+from isr_jax.physics.physics import Physics
 from isr_jax.solver.unrolled import ISRResCNet, SolverState
 from isr_jax.training.data import Batch, draw_batch
 from isr_jax.training.parallel import AXIS
@@ -21,20 +22,40 @@ from isr_jax.training.state import Params, TrainState, average_params, make_bind
 Metrics = dict[str, Array]
 
 
-def degrade(batch: Batch, step: ArrayLike, first: ArrayLike, config: TrainConfig) -> Batch:
-    """Makes the LR patches from the HR patches, if `config.data.synthesis` says so.
+class Observed(NamedTuple):
+    """Patches, and what is known of how the LR ones came to be."""
 
-    Args:
-      batch: Rows of the batch of `step`, uint8.
-      step: Optimiser iteration, from 0.
-      first: Number of the first of these rows in the whole batch: what a patch becomes does not depend on the devices.
-      config: Of the run.
+    lr: Float[Array, "batch height width channels"]
+    hr: Float[Array, "batch hr_height hr_width channels"]
+    physics: Physics | None
+    noise_std: Float[Array, " batch"] | None
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What the solver is told."""
+        return {"physics": self.physics, "noise_std": self.noise_std}
+
+
+def make_degrade(config: TrainConfig) -> Callable[[Batch, ArrayLike, ArrayLike], Observed]:
+    """Makes the function that prepares a batch for the solver: LR patches made from the HR ones, if the run says so.
+
+    Returns: degrade(batch, step, first) of rows of the batch of `step`, uint8; `first` is the number of the first of
+      them in the whole batch: what a patch becomes does not depend on the devices.
     """
-    if not config.data.synthesis.active:
-        return batch
-    key = jax.random.fold_in(jax.random.key(config.seed + 2), step)
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(batch["hr"].shape[0]))
-    return {**batch, "lr": synthesize(batch["hr"], keys, config.model.scale, config.data.synthesis)}
+    if not config.data.degradation.active:
+        return lambda batch, step, first: Observed(
+            jnp.asarray(batch["lr"], jnp.float32), jnp.asarray(batch["hr"], jnp.float32), None, None
+        )
+    degradations = Degradations(config.data.degradation, config.model.scale)
+
+    def degrade(batch: Batch, step: ArrayLike, first: ArrayLike) -> Observed:
+        hr = jnp.asarray(batch["hr"], jnp.float32)
+        key = jax.random.fold_in(jax.random.key(config.seed + 2), step)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(hr.shape[0]))
+        lr, physics, noise_std = degradations(hr, keys)
+        return Observed(lr, degradations.crop(hr), physics, noise_std)
+
+    return degrade
 
 
 def make_step(
@@ -57,22 +78,23 @@ def make_step(
     schedule = config.schedule.build(total_steps)
     pixel_loss = config.loss.build()
 
-    def loss_of(params: Params, batch: Batch) -> Float[Array, ""]:
-        hr = batch["hr"]
+    degrade = make_degrade(config)
+
+    def loss_of(params: Params, batch: Observed) -> Float[Array, ""]:
         if config.loss.stages == "last":
-            return pixel_loss(bind(params)(batch["lr"]), hr)
-        iterates = bind(params)(batch["lr"], all_stages=True)
+            return pixel_loss(bind(params)(batch.lr, **batch.known), batch.hr)
+        iterates = bind(params)(batch.lr, **batch.known, all_stages=True)
         weights = [config.loss.earlier_weight] * (config.model.num_stages - 1) + [1.0]
-        losses = [w * pixel_loss(x, hr) for w, x in zip(weights, iterates, strict=True)]
+        losses = [w * pixel_loss(x, batch.hr) for w, x in zip(weights, iterates, strict=True)]
         return jnp.sum(jnp.stack(losses))
 
-    def gradients(params: Params, batch: Batch) -> tuple[Float[Array, ""], Params]:
+    def gradients(params: Params, batch: Observed) -> tuple[Float[Array, ""], Params]:
         parts = config.optimizer.accumulate
         if parts == 1:
             return jax.value_and_grad(loss_of)(params, batch)
         split = jax.tree.map(lambda a: a.reshape(parts, a.shape[0] // parts, *a.shape[1:]), batch)
 
-        def add(total: Any, part: Batch) -> tuple[Any, None]:
+        def add(total: Any, part: Observed) -> tuple[Any, None]:
             return jax.tree.map(jnp.add, total, jax.value_and_grad(loss_of)(params, part)), None
 
         zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
@@ -92,10 +114,10 @@ def make_step(
         new = dataclasses.replace(state, params=params, optimizer=moments, average=average)
         return new, {"loss": loss, "finite": finite, **norms}
 
-    def windows(state: TrainState, batch: Batch, rate: Array) -> tuple[TrainState, Metrics]:
+    def windows(state: TrainState, batch: Observed, rate: Array) -> tuple[TrainState, Metrics]:
         """Truncated back-propagation: an update after every `window` stages, through the last `depth` of them."""
         stages, every = config.model.num_stages, config.loss.window
-        observation, start = bind(state.params).prepare(batch["lr"])
+        observation, start = bind(state.params).prepare(batch.lr, **batch.known)
         solver = {0: start}  # by stage; detached, and computed with the parameters of its time
 
         def window(state: TrainState, entering: SolverState, reached: int, first: int, end: int) -> tuple[Any, ...]:
@@ -105,7 +127,7 @@ def make_step(
 
             def loss_of_window(params: Params) -> tuple[Array, SolverState]:
                 leaving, _ = bind(params).iterate(observation, entering, first, end)
-                return pixel_loss(leaving.x, batch["hr"]), leaving
+                return pixel_loss(leaving.x, batch.hr), leaving
 
             weight = 1.0 if end == stages else config.loss.earlier_weight
             (loss, leaving), grads = jax.value_and_grad(loss_of_window, has_aux=True)(state.params)
@@ -126,7 +148,7 @@ def make_step(
                 state, solver[end], metrics = jax.lax.cond(metrics["finite"], run, skip, state, solver[reached])
         return state, metrics
 
-    def whole(state: TrainState, batch: Batch, rate: Array) -> tuple[TrainState, Metrics]:
+    def whole(state: TrainState, batch: Observed, rate: Array) -> tuple[TrainState, Metrics]:
         """One update, from the loss after all stages."""
         loss, grads = jax.lax.pmean(gradients(state.params, batch), AXIS)
         return update(state, loss, grads, rate)
@@ -135,10 +157,9 @@ def make_step(
         batch, shard = source, jax.lax.axis_index(AXIS)
         if config.data.placement == "memory":
             batch = draw_batch(source, state.step, shard, shards, seed=config.seed, config=config.data)
-        batch = degrade(batch, state.step, shard * (config.data.batch_size // shards), config)
-        batch = {name: pixels.astype(jnp.float32) for name, pixels in batch.items()}
+        observed = degrade(batch, state.step, shard * (config.data.batch_size // shards))
         rate = schedule(state.step) * state.rate_factor
-        new, metrics = (windows if config.loss.window else whole)(state, batch, rate)
+        new, metrics = (windows if config.loss.window else whole)(state, observed, rate)
         new = dataclasses.replace(new, step=state.step + 1)
         new = jax.tree.map(lambda a, b: jnp.where(metrics["finite"], a, b), new, state)
         return new, {"learning_rate": rate, **metrics}

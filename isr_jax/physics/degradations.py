@@ -1,0 +1,149 @@
+r"""Random physics for training: what made a patch is the very object that the solver inverts.
+
+    y = JPEG(round(S (k * x) + n)),   k drawn from a mixture, S the decimation or MATLAB's bicubic reduction
+
+Every kind of blur is a kernel of one size, so one compiled step serves the mixture: MATLAB's reduction and a camera's
+pixel, too, are a kernel and a decimation. Draws depend on the key of the patch alone.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from isr_jax.config import ConfigError, DegradationConfig
+from isr_jax.physics.blur import Blur
+from isr_jax.physics.fourier import EquivalentBlur
+from isr_jax.physics.jpeg import compress_jpeg
+from isr_jax.physics.kernels import as_kernels, gaussian_kernel, motion_kernel, pad_kernels
+from isr_jax.physics.names import make_physics
+from isr_jax.physics.physics import Images, Physics
+from isr_jax.physics.sampling import Bicubic, BoxAverage, Decimation
+
+MOTION_KERNELS = 2048
+"""Motion blurs are drawn from so many, made once: a trajectory is a loop, which would be slow in the step."""
+
+
+class Degraded(NamedTuple):
+    """LR patches and what is known of them."""
+
+    lr: Images
+    """0..255."""
+    physics: Physics | None
+    """What the solver is to be told; None: its own."""
+    noise_std: Float[Array, " batch"] | None
+    """Levels to be told."""
+
+
+class Degradations:
+    """The distribution that a configuration describes, for one scale."""
+
+    def __init__(self, config: DegradationConfig, scale: int):
+        """Makes what is drawn from: banks of kernels, the same for every run.
+
+        Raises:
+          ConfigError: If the file of measured kernels cannot be used, or a kernel does not fit `config.kernel_size`.
+        """
+        self.config, self.scale, size = config, scale, config.kernel_size
+        single = np.zeros((size, size), np.float32)
+        single[size // 2, size // 2] = 1
+        if config.sampling == "decimation":
+            fixed = [_one_size(p.as_blur(), size) for p in (Bicubic(scale), BoxAverage(scale))]
+        else:
+            fixed = [single, _one_size(BoxAverage(scale).as_blur(), size)]
+        rng = np.random.default_rng(0)
+        motion = [motion_kernel(rng, size, config.motion_length) for _ in range(MOTION_KERNELS if config.motion else 1)]
+        measured = _read_kernels(config.kernels, size) if config.measured else single[None]
+        self._bank = np.concatenate([np.stack(fixed), np.stack(motion), measured]).astype(np.float32)
+        weights = np.array([config.bicubic, config.box, config.motion, config.measured, config.gaussian])
+        self._weights = weights / weights.sum()
+        ends = np.cumsum([0, 1, 1, len(motion), len(measured)])
+        self._first, self._count = ends[:4], np.diff(ends)
+
+    def __call__(self, hr: Images, keys: Array) -> Degraded:
+        """Degrades HR pictures, cut with the margin that the configuration asks for, each by its own key; inside jit.
+
+        Args:
+          hr: 0..255; sides are multiples of the scale.
+          keys: One a picture.
+        """
+        config, margin = self.config, self.config.margin(self.scale)
+        kernel_keys, noise_keys, level_keys, quality_keys = jnp.moveaxis(
+            jax.vmap(lambda k: jax.random.split(k, 4))(keys), 1, 0
+        )
+        kernels = jax.vmap(self._kernel)(kernel_keys)[..., None]
+        sample = Bicubic(self.scale) if config.sampling == "bicubic" else Decimation(self.scale)
+        physics = sample @ Blur(kernels, "periodic" if config.border == "periodic" else "symmetric")
+        y = physics.apply(hr)
+        y = y[:, margin : y.shape[1] - margin, margin : y.shape[2] - margin]
+        if config.rounding == "floor":
+            y = jnp.clip(jnp.floor(y + 1e-3), 0, 255)  # what is whole but for float32 stays whole
+        noise_std = jax.vmap(self._noise_std)(level_keys)
+        noise = jax.vmap(lambda key: jax.random.normal(key, y.shape[1:]))(noise_keys)
+        y = y + noise_std[:, None, None, None] * noise
+        if config.rounding == "round" or config.jpeg_quality is not None:
+            y = jnp.clip(jnp.round(y), 0, 255)
+        if config.jpeg_quality is not None:
+            y = jax.vmap(self._compress)(y, quality_keys)
+        told = physics if config.told == "physics" else make_physics(config.told, scale=self.scale)
+        return Degraded(y, told, noise_std if config.told_noise else None)
+
+    def crop(self, hr: Images) -> Images:
+        """Returns of pictures cut with a margin what their LR pictures show."""
+        margin = self.config.margin(self.scale) * self.scale
+        return hr[:, margin : hr.shape[1] - margin, margin : hr.shape[2] - margin]
+
+    def _kernel(self, key: Array) -> Float[Array, "size size"]:
+        config = self.config
+        kind_key, which_key, std_key, angle_key = jax.random.split(key, 4)
+        kind = jax.random.choice(kind_key, 5, p=jnp.asarray(self._weights))
+        first, count = (jnp.asarray(np.append(a, 0))[kind] for a in (self._first, self._count))
+        which = first + (jax.random.uniform(which_key) * count).astype(jnp.int32)
+        low, high = config.gaussian_std
+        std = jax.random.uniform(std_key, (2,), minval=low, maxval=high)
+        std = std if config.anisotropic else std[:1].repeat(2)
+        angle = jax.random.uniform(angle_key, maxval=jnp.pi)
+        gaussian = gaussian_kernel(std, angle, config.kernel_size // 2)
+        return jnp.where(kind == 4, gaussian, jnp.asarray(self._bank)[which])
+
+    def _noise_std(self, key: Array) -> Float[Array, ""]:
+        free_key, level_key = jax.random.split(key)
+        low, high = self.config.noise_std
+        level = jax.random.uniform(level_key, minval=low, maxval=high)
+        return jnp.where(jax.random.bernoulli(free_key, self.config.noise_free), 0.0, level)
+
+    def _compress(self, y: Array, key: Array) -> Array:
+        assert self.config.jpeg_quality is not None
+        free_key, quality_key = jax.random.split(key)
+        low, high = self.config.jpeg_quality
+        quality = jax.random.uniform(quality_key, minval=low, maxval=high)
+        return jnp.where(jax.random.bernoulli(free_key, self.config.jpeg_free), y, compress_jpeg(y, quality))
+
+
+def _one_size(blur: EquivalentBlur | None, size: int) -> np.ndarray:
+    """Returns the kernel on `size` x `size` pixels, moved so that the decimation starts at the first pixel."""
+    assert blur is not None
+    kernel = np.asarray(blur.kernel[0, ..., 0])
+    (rows, cols), (row, col) = kernel.shape, blur.phase
+    top, left = size // 2 - row - rows // 2, size // 2 - col - cols // 2
+    if min(top, left) < 0 or max(top + rows, left + cols) > size:
+        raise ConfigError(f"data.degradation.kernel_size is {size}; the reductions need {rows + 2 * max(row, col) + 1}")
+    placed = np.zeros((size, size), np.float32)
+    placed[top : top + rows, left : left + cols] = kernel
+    return placed
+
+
+def _read_kernels(file: str, size: int) -> np.ndarray:
+    try:
+        loaded: Any = np.load(Path(file), allow_pickle=False)
+        arrays = [loaded[name] for name in loaded.files] if hasattr(loaded, "files") else [loaded]
+        kernels = [kernel for array in arrays for kernel in (array if array.ndim == 3 else array[None])]
+        as_kernels(np.stack(kernels) if len({k.shape for k in kernels}) == 1 else kernels)
+    except ConfigError as error:
+        raise ConfigError(f"data.degradation.kernels, {file}: {error}") from None
+    except Exception as error:  # of damaged files numpy raises nearly everything
+        raise ConfigError(f"data.degradation.kernels, {file}: cannot be read ({type(error).__name__})") from None
+    return pad_kernels([k / k.sum() for k in kernels], size)
