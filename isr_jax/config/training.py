@@ -223,7 +223,8 @@ class EvalConfig(Config):
 
     data: tuple[str, ...] = ()
     """Validation folders, HR/ with LRx<scale>/ (or LR is made by imresize, not by data.degradation: give LRx<scale>/
-    where that is active); the first decides the best weights."""
+    where that is active; a model that needs the blur is told it was a bicubic reduction); the first decides the best
+    weights."""
     every: Count = 1000
     """Steps between two evaluations."""
     log_every: Count = 50

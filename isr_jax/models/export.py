@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from isr_jax.config import ConfigError
-from isr_jax.physics.names import make_physics
+from isr_jax.physics.names import make_physics, needs_kernel
 from isr_jax.solver.unrolled import ISRResCNet
 
 SMALLEST_SIZE = 8
@@ -31,7 +31,7 @@ def export_stablehlo(
       ConfigError: If the size is too small, or a kernel size is missing or not wanted.
     """
     config = model.config
-    takes_kernel = config.physics in ("blur", "released_kernel")
+    takes_kernel = needs_kernel(config.physics)
     if takes_kernel != (kernel_size is not None):
         verb = "needs" if takes_kernel else "takes no"
         raise ConfigError(f'a model with the physics "{config.physics}" {verb} `kernel_size`')

@@ -18,6 +18,11 @@ from isr_jax.physics.released import ReleasedBicubic, ReleasedBilinear, Released
 from isr_jax.physics.sampling import Bicubic, BoxAverage, Decimation, Identity
 
 
+def needs_kernel(name: str) -> bool:
+    """Whether a name stands for a physics that is only known with the blur of the pictures."""
+    return name in ("blur", "released_kernel")
+
+
 def make_physics(name: str, *, scale: int, kernel: Any = None) -> Physics:
     """Returns the physics of a name.
 
@@ -30,7 +35,7 @@ def make_physics(name: str, *, scale: int, kernel: Any = None) -> Physics:
       ConfigError: If there is no such physics, or the kernel is missing or cannot be used.
     """
     make = locate_in(name, __name__, "model.physics")
-    if name in ("blur", "released_kernel"):
+    if needs_kernel(name):
         if kernel is None:
             raise ConfigError(f'the physics is "{name}", which needs the blur of the pictures: give `blur`')
         return make(scale, kernel)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isr_jax.physics.names import needs_kernel
+from isr_jax.physics.sampling import Bicubic
 from isr_jax.pictures.metrics import round_to_8_bits, score_picture
 from isr_jax.pictures.pairs import Pair
 from isr_jax.solver.unrolled import ISRResCNet
@@ -23,7 +25,12 @@ def make_evaluation(
     """
     bind = make_bind(model)
     scale = model.config.scale
-    predict = jax.jit(lambda params, lr: bind(params).folded()(lr.astype(jnp.float32), all_stages=True)[:, 0])
+    # A model that needs to be told the blur is told what the reader of pairs does where LR pictures are absent.
+    physics = Bicubic(scale) if needs_kernel(model.config.physics) else None
+
+    @jax.jit
+    def predict(params: Params, lr: jax.Array) -> jax.Array:
+        return bind(params).folded()(lr.astype(jnp.float32), physics=physics, all_stages=True)[:, 0]
 
     def evaluate(params: Params, folders: dict[str, list[Pair]], pictures: dict[str, np.ndarray]) -> dict[str, float]:
         local = jax.tree.map(lambda a: a.addressable_data(0), params)
