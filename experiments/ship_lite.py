@@ -1,9 +1,11 @@
 """Puts the models of finished (or paused) runs of configs/lite_x*.py into the package, with a model card each.
 
     python experiments/ship_lite.py --run runs/lite_x4 --data Set5 Set14 --training-data "..." [--distilled]
+        [--free "licences of all it was trained on"]
 
 Copies the averaged weights to isr_jax/models/weights/isr-lite-xS.safetensors (float16), evaluates that file, and writes
-docs/isr-lite-xS.md. Of a run that started from a shipped model, the history of that one comes first.
+docs/isr-lite-xS.md; with --free, isr-lite-xS-free. Of a run that started from a shipped model, the history of that one
+comes first.
 """
 
 import argparse
@@ -59,9 +61,13 @@ targets are what the self-ensemble of the model shipped before made of reduced t
 Made for the bicubic reduction it was trained on: pictures that are blurred otherwise, noisy, or compressed stay so, and
 compression artefacts are sharpened with the rest. It invents no texture: fine detail that the reduction lost comes back
 as its average, smooth. Trained in far fewer steps, and on far fewer photographs, than published networks of its size.
-MIT licence, as the code. Of the photographs it was trained on, BSDS500 is for research; who needs a model free of such
-terms trains one by the recipe on photographs of their own.
+{licence}
 """
+
+RESEARCH = """MIT licence, as the code. Of the photographs it was trained on, BSDS500 is for research; the -free models
+saw none of it."""
+FREE = """MIT licence, as the code. It was trained on photographs under free licences alone, and started from no model
+that saw others: {licences}."""
 
 
 TEST_SETS = "The test sets had no part in it: the weights are the last ones, not those that score best."
@@ -74,16 +80,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", type=Path, required=True, help="test folders, HR/ and LRx2, LRx3, LRx4")
     parser.add_argument("--training-data", required=True, help="what it was trained on, for the card")
     parser.add_argument("--distilled", action="store_true", help="pairs of lite_teacher.py were among the data")
+    parser.add_argument("--free", metavar="LICENCES", help="trained on free photographs alone, under these licences")
     arguments = parser.parse_args(argv)
     config = json.loads((arguments.run / "config.json").read_text())
     source = find_model(arguments.run)
     metadata = read_metadata(source)
     scale, start = config["model"]["scale"], config["checkpoint"]["init_from"]
-    name = f"isr-lite-x{scale}"
+    name = f"isr-lite-x{scale}" + ("-free" if arguments.free else "")
     history = read_metadata(find_model(start)).get("history", []) if start else []
     records = [json.loads(line) for line in (arguments.run / "metrics.jsonl").read_text().splitlines()]
     losses = [record for record in records if "seconds_per_step" in record]
-    hours = sum(r["seconds_per_step"] for r in losses) * config["eval"]["log_every"] / 3600
+    # The median: a run may have been paused.
+    hours = float(np.median([r["seconds_per_step"] for r in losses])) * metadata["step"] / 3600
     patch = config["data"]["patch_size"]
     entry = {
         "run": f"x{scale}",
@@ -94,7 +102,11 @@ def main(argv: list[str] | None = None) -> None:
         "learning_rate": config["schedule"]["learning_rate"],
         "loss": config["loss"]["kind"],
         "hours": f"{hours:.1f}",
-        "from": Path(start).stem if start else "scratch",
+        "from": "scratch"
+        if not start
+        else f"isr-lite-x{read_metadata(find_model(start))['config']['scale']}-free"
+        if arguments.free
+        else Path(start).stem,
     }
     if entry not in history:  # shipped before, from the model that its own file has replaced
         history.append(entry)
@@ -131,13 +143,14 @@ def main(argv: list[str] | None = None) -> None:
         dashes=" | ".join("---" for _ in names),
         sets_plain=" ".join(names),
         table="\n".join(lines),
-        blocks=config["model"]["prior"]["num_blocks"],
-        features=config["model"]["prior"]["features"],
+        blocks=metadata["config"]["prior"]["num_blocks"],
+        features=metadata["config"]["prior"]["features"],
         final=", then a second data step" if config["model"]["final_data_step"] else "",
         optimizer=config["optimizer"]["kind"].capitalize(),
         ema=config["optimizer"]["ema_decay"],
         training_data=textwrap.fill(f"Data: {arguments.training_data}. {TEST_SETS}", 120),
         history="\n".join(f"| {' | '.join(str(v) for v in run.values())} |" for run in history),
+        licence=RESEARCH if not arguments.free else textwrap.fill(FREE.format(licences=arguments.free), 120),
         curve=textwrap.fill(f"Validation curve of the last run, PSNR-Y: {curve}.", 120) if curve else "",
     )
     replace_file(ROOT / "docs" / f"{name}.md", lambda path: path.write_text(text))

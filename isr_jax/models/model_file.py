@@ -29,8 +29,10 @@ _HEADER = ("format", "kind", "version", "written_by")
 
 
 def shipped_models() -> list[str]:
-    """Returns the names of the models that come with the package."""
-    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+    """Returns the names of the models that come with the package; those on free photographs alone first."""
+    return sorted(
+        (path.stem for path in SHIPPED.glob("*.safetensors")), key=lambda name: (not name.endswith("-free"), name)
+    )
 
 
 def find_model(model: str | os.PathLike) -> Path:
