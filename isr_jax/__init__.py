@@ -5,6 +5,10 @@ sr = model.upscale(image)           # an array (floating point: 0..255 unless sa
 isr_jax.run_benchmark([model, "bicubic"], "Set5").rows
 
 run = isr_jax.fit(config, "run")    # train, or go on with a run: isr_jax.config says what a configuration is
+
+physics = isr_jax.Decimation(2) @ isr_jax.Blur(kernel)             # y = H x + n; or a subclass of isr_jax.Physics
+sr = model.upscale(image, physics=physics)
+x = isr_jax.half_quadratic_splitting(physics, y, isr_jax.Denoiser(f), noise_std=2.55)     # any denoiser, no training
 """
 
 import importlib
@@ -13,19 +17,67 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from isr_jax.benchmark.benchmark import run_benchmark as run_benchmark
     from isr_jax.inference.upscaler import load as load
+    from isr_jax.physics.blur import Blur as Blur
+    from isr_jax.physics.check import check_physics as check_physics
+    from isr_jax.physics.physics import Physics as Physics
+    from isr_jax.physics.sampling import Bicubic as Bicubic
+    from isr_jax.physics.sampling import BoxAverage as BoxAverage
+    from isr_jax.physics.sampling import Decimation as Decimation
+    from isr_jax.physics.sampling import Identity as Identity
+    from isr_jax.physics.sampling import Mask as Mask
+    from isr_jax.physics.sampling import Mosaic as Mosaic
+    from isr_jax.physics.sampling import Resize as Resize
+    from isr_jax.solver.data_step import ClosedForm as ClosedForm
+    from isr_jax.solver.data_step import ConjugateGradient as ConjugateGradient
+    from isr_jax.solver.data_step import Gradient as Gradient
+    from isr_jax.solver.denoiser import Denoiser as Denoiser
+    from isr_jax.solver.plug_and_play import half_quadratic_splitting as half_quadratic_splitting
+    from isr_jax.solver.plug_and_play import proximal_gradient as proximal_gradient
     from isr_jax.training.loop import fit as fit
 
-__all__ = ["fit", "load", "run_benchmark"]
-
 _HOMES = {
-    "fit": "isr_jax.training.loop",
-    "load": "isr_jax.inference.upscaler",
-    "run_benchmark": "isr_jax.benchmark.benchmark",
+    "training.loop": "fit",
+    "inference.upscaler": "load",
+    "benchmark.benchmark": "run_benchmark",
+    "physics.physics": "Physics",
+    "physics.check": "check_physics",
+    "physics.blur": "Blur",
+    "physics.sampling": "Bicubic BoxAverage Decimation Identity Mask Mosaic Resize",
+    "solver.data_step": "Gradient ConjugateGradient ClosedForm",
+    "solver.denoiser": "Denoiser",
+    "solver.plug_and_play": "half_quadratic_splitting proximal_gradient",
 }
+_HOME_OF = {name: f"isr_jax.{home}" for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
+    "Bicubic",
+    "Blur",
+    "BoxAverage",
+    "ClosedForm",
+    "ConjugateGradient",
+    "Decimation",
+    "Denoiser",
+    "Gradient",
+    "Identity",
+    "Mask",
+    "Mosaic",
+    "Physics",
+    "Resize",
+    "check_physics",
+    "fit",
+    "half_quadratic_splitting",
+    "load",
+    "proximal_gradient",
+    "run_benchmark",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Imports JAX only when a model is asked for, so that --help answers at once."""
-    if name not in _HOMES:
+    """Imports JAX only when something that needs it is asked for, so that --help answers at once."""
+    if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

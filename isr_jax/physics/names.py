@@ -1,9 +1,10 @@
 """What configurations and the command line call a physics: the one table that turns names into objects.
 
-Each function below is a name, and returns that physics for a scale. A physics of one's own is whatever makes one of a
-scale, as "my_package.camera:Camera".
+Each function below is a name, and returns that physics for a scale. A physics of one's own is named as
+"my_package.camera:Camera": a class with a scale of its own, an object of one, or whatever makes one of a scale.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -39,10 +40,18 @@ def make_physics(name: str, *, scale: int, kernel: Any = None) -> Physics:
         if kernel is None:
             raise ConfigError(f'the physics is "{name}", which needs the blur of the pictures: give `blur`')
         return make(scale, kernel)
-    physics = make(scale)
+    physics = make if isinstance(make, Physics) else make(scale) if _takes_a_scale(make) else make()
     if not isinstance(physics, Physics):
         raise ConfigError(f"model.physics is {name!r}, which is no isr_jax.Physics but {type(physics).__name__}")
+    if physics.scale != scale:
+        raise ConfigError(f"model.physics is {name!r}, whose scale is {physics.scale}, where model.scale is {scale}")
     return physics if kernel is None else physics @ Blur(kernel)
+
+
+def _takes_a_scale(make: Any) -> bool:
+    """Whether it makes a physics of a scale, unlike a class whose scale is its own."""
+    own = isinstance(make, type) and issubclass(make, Physics)
+    return not own or "scale" in {field.name for field in dataclasses.fields(make)}
 
 
 def bicubic(scale: int) -> Physics:

@@ -27,7 +27,7 @@ from isr_jax.physics.fourier import EquivalentBlur, closed_form
 from isr_jax.physics.kernels import convolve_kernels
 
 NORM_WINDOW = 16
-"""Side in LR pixels of the pictures on which the norm of an operator of any size is found."""
+"""Least side in LR pixels of the pictures on which the norm of an operator of any size is found."""
 
 NORM_ITERATIONS = 30
 
@@ -72,13 +72,17 @@ class Physics(struct.PyTreeNode, kw_only=True):
         """Returns the largest eigenvalue of H^T H for each picture, by power iterations.
 
         A lower bound that rises with every iteration; within a per cent for the blurs of super-resolution. An operator
-        of any size is measured on pictures of 16 x 16 LR pixels.
+        of any size that sees no farther than a known reach is measured on pictures of 16 x 16 LR pixels, or as many as
+        it needs; one that may vary over the picture on the whole of it.
 
         Args:
           lr_shape: (N, h, w, C) of the LR pictures.
         """
         n, h, w, c = lr_shape
-        size = (NORM_WINDOW, NORM_WINDOW) if self.lr_size is None else (h, w)
+        size, blur = (h, w), self.as_blur()
+        if self.lr_size is None and (blur is not None or self.reach is not None or not isinstance(h * w, int)):
+            sees = 2 * (self.reach or 0) + 1 if blur is None else math.ceil(max(blur.kernel.shape[1:3]) / blur.scale)
+            size = max(NORM_WINDOW, sees), max(NORM_WINDOW, sees)
         one = np.random.default_rng(0).uniform(0.5, 1.0, self.hr_shape((1, *size, c)))
         start = jnp.broadcast_to(jnp.asarray(one, jnp.float32), (n, *one.shape[1:]))
 

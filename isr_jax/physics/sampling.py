@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -240,8 +239,13 @@ def _fill(x: Images, known: Array, width: int) -> tuple[Images, Array]:
     """Fills unknown pixels that have known ones in a window around them with those ones' average."""
 
     def window_sum(values: Array) -> Array:
-        window = (1, width, width, 1)
-        return jax.lax.reduce_window(values, 0.0, jax.lax.add, window, (1, 1, 1, 1), "SAME")
+        for axis in (1, 2):  # by differences of running sums: windows may be as large as the picture
+            at = np.arange(values.shape[axis])
+            first, end = np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, len(at))
+            pads = [(int(a == axis), 0) for a in range(4)]
+            totals = jnp.pad(jnp.cumsum(values, axis), pads)
+            values = jnp.take(totals, end, axis) - jnp.take(totals, first, axis)
+        return values
 
     weight = window_sum(known.astype(x.dtype))
     average = window_sum(x) / jnp.maximum(weight, 1)
@@ -297,24 +301,19 @@ class Mosaic(Physics, kw_only=False):
     def initial_estimate(self, y: Images) -> Images:
         """Returns bilinear demosaicking: each missing colour is the average of its neighbours that have it."""
         masks = self._masks(*y.shape[1:3])
-        taps = jnp.array([[0.25, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 0.25]], jnp.float32)
+        taps = np.array([[0.25, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 0.25]], np.float32)
 
-        def smooth(x: Array) -> Array:
-            padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        def smooth(x: Any, pad: Any) -> Any:
+            padded = pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
             h, w = x.shape[1:3]
-            return sum(
-                (taps[i, j] * padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)), jnp.zeros(())
-            )
+            return sum(taps[i, j] * padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3))
 
-        weights = smooth(jnp.asarray(masks))
-        estimate = smooth(y * masks) / jnp.maximum(weights, 1e-6)
-        known = weights > 0  # a pattern of one's own may have larger holes
-        holes = Mask(jnp.ones(y.shape[1:3]))
-        filled = [
-            holes.replace(mask=known[..., c : c + 1]).initial_estimate(estimate[..., c : c + 1])
-            for c in range(self.channels)
-        ]
-        return jnp.where(masks > 0, y, jnp.concatenate(filled, axis=-1))
+        weights = smooth(masks, np.pad)
+        estimate, known = smooth(y * masks, jnp.pad) / np.maximum(weights, 1e-6), weights > 0
+        if not known.all():  # a pattern of one's own may have larger holes
+            filled = [Mask(known[0, :, :, c]).initial_estimate(estimate[..., c : c + 1]) for c in range(self.channels)]
+            estimate = jnp.concatenate(filled, axis=-1)
+        return jnp.where(masks > 0, y, estimate)
 
     def turned(self, turns: int, flip: bool = False) -> Physics:
         """Returns the turned pattern; the sides of the pictures must be multiples of its own."""

@@ -8,7 +8,10 @@ from jaxtyping import Array, Float
 
 
 class Denoiser(nnx.Module):
-    """A prior made of a function f(x, noise_std) -> x on pictures NHWC, 0..255, with a noise level per picture.
+    """A prior made of a function f(x, noise_std) -> x on pictures (N, H, W, C), 0..255.
+
+    noise_std is (N, 1, 1, 1), one level a picture on the same scale, so that it broadcasts. The function is traced: one
+    that is not JAX's goes through `jax.pure_callback`; a network with parameters is handed over as an `nnx.Module`.
 
     References: Venkatakrishnan, Bouman & Wohlberg 2013, Plug-and-play priors for model based reconstruction.
     """
@@ -33,6 +36,13 @@ class Denoiser(nnx.Module):
         noise_std: Float[Array, " batch"] | None = None,
         carried: Any = None,
     ) -> tuple[Float[Array, "batch height width channels"], None]:
-        """Returns what the denoiser takes away, and nothing to carry."""
+        """Returns what the denoiser takes away, and nothing to carry.
+
+        Raises:
+          ValueError: If the denoiser returns another shape.
+        """
         assert noise_std is not None
-        return image - self.denoise(image, noise_std), None
+        clean = self.denoise(image, noise_std[:, None, None, None])
+        if clean.shape != image.shape:
+            raise ValueError(f"the denoiser makes pictures of shape {clean.shape} of those of {image.shape}")
+        return image - clean, None

@@ -1,0 +1,149 @@
+r"""Plug and play: the solver with any denoiser as its prior, without training.
+
+To find x where y = H x + n was observed with noise of level sigma, the data step and the prior take turns, K times, as
+in `isr_jax.solver.unrolled`, while the level sigma_k that the prior removes falls geometrically:
+
+    half-quadratic splitting    u_k     = argmin 1/2 ||H u - y||^2 + w_k/2 ||u - x_k||^2
+                                x_{k+1} = D(u_k, sigma_k)
+                                w_k     = lambda sigma^2 / sigma_k^2,  sigma_k from 49 to sigma
+
+    proximal gradient           z_k     = x_k + k/(k + 3) (x_k - x_{k-1})
+                                u_k     = z_k - H^T (H z_k - y) / ||H||^2
+                                x_{k+1} = D(u_k, sigma_k),             sigma_k from 49 to sigma / ||H||
+
+The first needs few stages, each of which solves; the second many cheap ones. Everything can be traced: by jit, by
+grad through the physics, the observation and the prior. All pictures of a batch are problems of their own.
+
+References: Geman & Yang 1995, Nonlinear image recovery with half-quadratic regularization. Venkatakrishnan, Bouman &
+Wohlberg 2013, Plug-and-play priors for model based reconstruction. Zhang, Li, Zuo, Zhang, Van Gool & Timofte 2021,
+Plug-and-play image restoration with deep denoiser prior (DPIR), whose schedule this is.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from isr_jax.config import ConfigError
+from isr_jax.physics.physics import Images, PerPicture, Physics
+from isr_jax.solver.data_step import ClosedForm, ConjugateGradient, DataStep, Gradient
+from isr_jax.solver.layers import fold_weight_norm
+from isr_jax.solver.proximal import noise_radius, project_l2_ball
+from isr_jax.solver.unrolled import SolverState
+
+LEAST_NOISE_STD = 0.255
+"""A thousandth of the range stands for less noise, with which the observation alone would count (DPIR's choice)."""
+
+
+def half_quadratic_splitting(
+    physics: Physics,
+    y: Images,
+    prior: Any,
+    *,
+    noise_std: PerPicture,
+    num_stages: int = 8,
+    data_step: DataStep | None = None,
+    first_noise_std: float | int = 49.0,
+    prior_weight: float | int = 0.23,
+) -> Images:
+    """Restores pictures by half-quadratic splitting; see the top of this module.
+
+    Args:
+      physics: H, for all pictures or for each.
+      y: The observation (N, h, w, C), 0..255.
+      prior: `Denoiser(f)`, an ERD, or any network of that interface.
+      noise_std: sigma, of each picture or of all, on 0..255; below 0.255 counted as that.
+      num_stages: K.
+      data_step: One that solves; by default the closed form where there is one, else conjugate gradients.
+      first_noise_std: The level that the prior removes first.
+      prior_weight: lambda; the larger, the less the observation counts.
+    Returns: The pictures (N, H, W, C), not clipped.
+    Raises:
+      ConfigError: If the data step does not solve, is none for this physics, or `num_stages` is below 1.
+    """
+    if data_step is None:
+        data_step = ConjugateGradient() if physics.as_blur() is None else ClosedForm()
+    if not data_step.solves:
+        raise ConfigError(f"`data_step` is {data_step}; half-quadratic splitting takes ClosedForm or ConjugateGradient")
+    sigma = _noise_level(noise_std, y)
+    levels = _falling(first_noise_std, sigma, num_stages)
+    weights = prior_weight * jnp.square(sigma / levels)
+    return _solve(physics, y, prior, data_step, levels, weights, jnp.zeros(num_stages))
+
+
+def proximal_gradient(
+    physics: Physics,
+    y: Images,
+    prior: Any,
+    *,
+    noise_std: PerPicture,
+    num_stages: int = 50,
+    data_step: DataStep | None = None,
+    first_noise_std: float | int = 49.0,
+) -> Images:
+    """Restores pictures by proximal gradient steps with extrapolation; see the top of this module.
+
+    With the last level of the noise it would, for ever, minimise 1/2 ||H x - y||^2 + sigma^2 R(x), where the prior is
+    the proximal map of R: of which a gradient step makes noise of level sigma / ||H||.
+
+    Args:
+      physics: H, for all pictures or for each.
+      y: The observation (N, h, w, C), 0..255.
+      prior: `Denoiser(f)`, an ERD, or any network of that interface.
+      noise_std: sigma, of each picture or of all, on 0..255; below 0.255 counted as that.
+      num_stages: K.
+      data_step: One that does not solve; `Gradient()` by default.
+      first_noise_std: The level that the prior removes first.
+    Returns: The pictures (N, H, W, C), not clipped.
+    Raises:
+      ConfigError: If the data step solves, or `num_stages` is below 1.
+    """
+    data_step = Gradient() if data_step is None else data_step
+    if data_step.solves:
+        raise ConfigError(f"`data_step` is {data_step}; the proximal gradient takes Gradient")
+    norm = jax.lax.stop_gradient(jnp.sqrt(physics.squared_norm(y.shape)))
+    levels = _falling(first_noise_std, _noise_level(noise_std, y) / norm, num_stages)
+    k = jnp.arange(num_stages)
+    return _solve(physics, y, prior, data_step, levels, jnp.ones_like(levels), k / (k + 3))
+
+
+def _noise_level(noise_std: PerPicture, y: Images) -> Float[Array, " batch"]:
+    level = jnp.broadcast_to(jnp.asarray(noise_std, jnp.float32), y.shape[:1])
+    return jnp.maximum(level, LEAST_NOISE_STD)
+
+
+def _falling(first: float | int, last: Float[Array, " batch"], num_stages: int) -> Float[Array, "stages batch"]:
+    """Returns levels that fall geometrically; one that starts below its end stays there."""
+    if num_stages < 1:
+        raise ConfigError(f"`num_stages` is {num_stages}; it must be at least 1")
+    t = np.linspace(0, 1, num_stages, dtype=np.float32)[:, None] if num_stages > 1 else np.ones((1, 1), np.float32)
+    return jnp.maximum(first, last) ** (1 - t) * last**t
+
+
+def _solve(
+    physics: Physics,
+    y: Images,
+    prior: Any,
+    data_step: DataStep,
+    levels: Float[Array, "stages batch"],
+    amounts: Float[Array, "stages batch"],
+    momenta: Float[Array, " stages"],
+) -> Images:
+    """Runs the stages: extrapolation, data step, prior."""
+    y = y.astype(jnp.float32)
+    prepared, prior = data_step.prepare(physics, y), fold_weight_norm(prior)
+
+    def stage(state: SolverState, parameters: tuple[Array, Array, Array]) -> tuple[SolverState, None]:
+        level, amount, momentum = parameters
+        z = state.x + momentum * (state.x - state.previous)
+        u, lr_residual = data_step(physics, prepared, y, z, amount)
+        noise, carried = prior(u, lr_residual, level, state.carried)
+        if not prior.uses_noise_std:  # then the ball tells it how much to remove
+            noise = project_l2_ball(noise, noise_radius(level, jnp.zeros(()), noise[0].size))
+        return SolverState(u - noise, state.x, carried), None
+
+    x = physics.initial_estimate(y)
+    state, _ = jax.lax.scan(stage, SolverState(x, x, prior.init_carry(y.shape)), (levels, amounts, momenta))
+    return state.x
