@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isr_jax.config import DataConfig, UserError
+from isr_jax.config import ConfigError, DataConfig, DegradationConfig, UserError
 from isr_jax.physics.resize import imresize
 from isr_jax.training.datasets import cache_folder, cut, sub_images
 
@@ -55,6 +55,20 @@ def test_sub_images_are_aligned_and_cached_by_content(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 1
     Image.open(photos / "0.png").rotate(180).save(photos / "0.png")
     assert sub_images(config, scale=4, channels=3).fingerprint != built.fingerprint
+
+
+def test_the_fingerprint_changes_with_the_measured_kernels(tmp_path):
+    photos, file = write_photos(tmp_path / "photos", [(64, 64)]), tmp_path / "k.npy"
+    degradation = DegradationConfig(measured=1.0, kernels=str(file), kernel_size=3)
+    config = DataConfig(train=(str(photos),), cache_dir=str(tmp_path / "cache"), patch_size=8, degradation=degradation)
+    found = []
+    for k in (np.ones((3, 3)), np.ones((3, 3)), np.eye(3)):
+        np.save(file, k)
+        found.append(sub_images(config, scale=2, channels=3).fingerprint)
+    assert found[0] == found[1] != found[2]
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"data\.degradation\.kernels, .*k\.npy: cannot be read"):
+        sub_images(config, scale=2, channels=3)
 
 
 def test_pairs_are_used_as_they_are_and_must_match(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 import isr_jax.config
-from isr_jax.config import ConfigError, DegradationConfig
+from isr_jax.config import ConfigError, DataConfig, DegradationConfig, TrainConfig, config_from_dict, config_to_dict
 from isr_jax.physics.degradations import Degradations
 from isr_jax.physics.kernels import motion_kernel
 from isr_jax.physics.sampling import Bicubic, BoxAverage
@@ -114,18 +114,22 @@ def test_kinds_are_drawn_by_their_weights(measured):
         bicubic=1.0, box=1.0, gaussian=2.0, motion=3.0, measured=1.0, kernels=str(measured), kernel_size=25
     )
     degradations = Degradations(config, 2)
-    kernels = np.asarray(jax.jit(jax.vmap(degradations._kernel))(keys(2000)))
+    kernels = np.asarray(jax.jit(jax.vmap(degradations._kernel))(keys(1000)))
     np.testing.assert_allclose(kernels.sum((1, 2)), 1, atol=1e-4)
-    bank = degradations._bank
-    which = [next((i for i, b in enumerate(bank) if np.array_equal(b, k)), -1) for k in kernels[:400]]
-    kinds = np.searchsorted(np.array([0, 1, 2, len(bank) - 4]), which, side="right")  # 0: drawn anew, a Gaussian
-    np.testing.assert_allclose(np.bincount(kinds, minlength=5) / 400, np.array([2, 1, 1, 3, 1]) / 8, atol=0.08)
+    of_bank = {
+        kind: [any(np.array_equal(b, k) for b in bank) for k in kernels] for kind, bank in degradations._banks.items()
+    }
+    shares = {kind: np.mean(found) for kind, found in of_bank.items()}
+    drawn = kernels[~np.any(list(of_bank.values()), axis=0)]
+    gaussian = np.abs(drawn - drawn[:, ::-1, ::-1]).max((1, 2)) < 1e-6  # each is its own half turn, no motion is
+    shares |= {"gaussian": gaussian.sum() / 1000, "motion": (~gaussian).sum() / 1000}
+    expected = {"bicubic": 1 / 8, "box": 1 / 8, "measured": 1 / 8, "gaussian": 2 / 8, "motion": 3 / 8}
+    assert shares == pytest.approx(expected, abs=0.05)
     assert (kernels[:, 12, 12] > 0).mean() > 0.8
 
 
 def test_motion_kernels_reach_as_far_as_real_ones():
-    rng = np.random.default_rng(0)
-    kernels = np.stack([motion_kernel(rng, 25, (6, 45)) for _ in range(300)])
+    kernels = np.asarray(jax.jit(jax.vmap(lambda key: motion_kernel(key, 25, (6, 45))))(keys(300)))
     y, x = np.mgrid[-12:13, -12:13]
     centre = np.stack([(kernels * a).sum((1, 2)) for a in (y, x)])
     assert 1 < np.abs(centre).max() < 2.6
@@ -135,6 +139,34 @@ def test_motion_kernels_reach_as_far_as_real_ones():
     assert np.quantile(spread, 0.1) < 2.5
     assert np.quantile(spread, 0.9) > 4
     assert (kernels >= 0).all()
+    np.testing.assert_allclose(kernels.sum((1, 2)), 1, atol=1e-5)
+    extents = [max(np.ptp(i) for i in np.nonzero(k > 1e-3)) for k in kernels]
+    assert np.quantile(extents, 0.9) > 17
+    assert np.median([np.count_nonzero(k > 0.1 * k.max()) for k in kernels]) < 75  # a path, not a spot
+
+
+def test_a_motion_that_is_too_long_for_its_kernel_is_made_smaller():
+    kernels = np.asarray(jax.jit(jax.vmap(lambda key: motion_kernel(key, 7, (90, 99))))(keys(50)))
+    np.testing.assert_allclose(kernels.sum((1, 2)), 1, atol=1e-5)
+    assert (kernels.max((1, 2)) < 0.9).mean() > 0.5
+
+
+def test_patches_that_are_not_compressed_are_rounded_only_where_that_is_asked_for():
+    options = {"bicubic": 1.0, "kernel_size": 9, "noise_std": (1.0, 2.0), "jpeg_quality": (50.0, 90.0)}
+    config = DegradationConfig(**options, jpeg_free=0.5, rounding="none")
+    whole = (draw(config, photographs(16)).lr % 1 == 0).all((1, 2, 3))
+    assert 0.2 < float(whole.mean()) < 0.8
+
+
+def test_flat_pictures_stay_flat_when_cut_off():
+    config = DegradationConfig(gaussian=1.0, motion=1.0, border="periodic", rounding="floor")
+    values = jnp.array([0.0, 100.0, 255.0]).repeat(4)[:, None, None, None]
+    lr = draw(config, values * jnp.ones((1, 32, 32, 1))).lr
+    np.testing.assert_array_equal(lr, values * jnp.ones_like(lr))
+
+
+def test_only_what_is_drawn_needs_to_fit():
+    assert draw(DegradationConfig(gaussian=1.0, kernel_size=5), photographs(), scale=4).lr.shape == (3, 14, 14, 3)
 
 
 def test_draws_depend_on_the_key_of_the_picture_alone():
@@ -165,6 +197,9 @@ def test_what_the_solver_is_told_may_be_less():
         ({"measured": 1.0}, "go together"),
         ({"noise_std": (1.0, 2.0)}, "no physics"),
         ({"bicubic": 1.0, "jpeg_quality": (0.0, 50.0)}, "jpeg_quality is 0"),
+        ({"motion": 1.0, "kernel_size": 5}, r"kernel_size is 5; motion needs"),
+        ({"gaussian": 1.0, "told": "bicubik"}, r"data\.degradation\.told is 'bicubik'; choose"),
+        ({"gaussian": 1.0, "told": "blur"}, "told is 'blur', which needs a kernel"),
     ],
 )
 def test_configurations_without_a_meaning_are_refused(options, message, unchecked_shapes):
@@ -178,6 +213,19 @@ def test_kernels_that_cannot_be_used_are_one_line(tmp_path, measured):
         with pytest.raises(ConfigError, match=message):
             Degradations(DegradationConfig(measured=1.0, kernels=str(file), kernel_size=9), 2)
     with pytest.raises(ConfigError, match="kernel_size is 5; the reductions need"):
-        Degradations(DegradationConfig(gaussian=1.0, kernel_size=5), 4)
-    with pytest.raises(ConfigError, match="DegradationConfig"):
+        Degradations(DegradationConfig(bicubic=1.0, kernel_size=5), 4)
+
+
+def test_kernels_larger_than_the_patches_are_refused_before_anything_is_read():
+    data = DataConfig(patch_size=4, degradation=DegradationConfig(gaussian=1.0))
+    with pytest.raises(ConfigError, match=r"kernel_size is 25, .* data\.patch_size to at least 7"):
+        TrainConfig(data=data, steps=1)
+
+
+def test_the_synthesis_that_there_was_says_how_it_is_written_now():
+    with pytest.raises(ConfigError, match=r"data\.synthesis, is data\.degradation now"):
         _ = isr_jax.config.SynthesisConfig
+    old = config_to_dict(TrainConfig(steps=1))
+    old["data"]["synthesis"] = {"blur_std": [0.2, 2.0]}
+    with pytest.raises(ConfigError, match=r"data\.synthesis is data\.degradation now: .*gaussian_std"):
+        config_from_dict(TrainConfig, old)

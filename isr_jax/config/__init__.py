@@ -7,7 +7,7 @@ the remedy.
 from typing import Any
 
 from isr_jax.config.checks import ConfigError, UserError, config_from_dict, config_to_dict
-from isr_jax.config.degradation import DegradationConfig
+from isr_jax.config.degradation import SYNTHESIS_REMOVED, DegradationConfig
 from isr_jax.config.model import ERDConfig, ModelConfig, PriorConfig
 from isr_jax.config.training import (
     CheckpointConfig,
@@ -42,8 +42,5 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "SynthesisConfig":
-        raise ConfigError(
-            "SynthesisConfig(blur_std=..., noise_std=..., jpeg_quality=...) of before is DegradationConfig(gaussian=1, "
-            'sampling="bicubic", gaussian_std=..., noise_std=..., jpeg_quality=...), as data.degradation'
-        )
+        raise ConfigError(f"SynthesisConfig, data.synthesis, {SYNTHESIS_REMOVED}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

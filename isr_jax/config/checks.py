@@ -61,6 +61,8 @@ class Config:
 
     group: ClassVar[str] = ""
     """What errors put before a field's name, as "data.": how the command line spells it."""
+    removed: ClassVar[dict[str, str]] = {}
+    """Fields that there were, and what an error says of them."""
 
     def __post_init__(self) -> None:
         """Checks every field by its annotation.
@@ -145,6 +147,9 @@ def config_from_dict(cls: type[T], values: dict[str, Any], prefix: str = "") -> 
     """
     defaults: dict[str, Any] = {field.name: field.default_factory for field in dataclasses.fields(cls)}  # pyright: ignore
     unknown = sorted(set(values) - set(defaults))
+    for name in unknown:
+        if said := getattr(cls, "removed", {}).get(name):
+            raise ConfigError(f"{prefix}{name} {said}")
     if unknown:
         known = ", ".join(defaults)
         raise ConfigError(f"unknown field {', '.join(prefix + u for u in unknown)}; the fields are {known}")

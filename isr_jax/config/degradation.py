@@ -4,9 +4,15 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from isr_jax.config.checks import Config, ConfigError, Count, Fraction, NotNegative, Positive, Within
+from isr_jax.config.checks import Config, ConfigError, Count, Fraction, NotNegative, Positive, Within, check_name
 
 Quality = Annotated[float, Within(1, 100)]
+
+SYNTHESIS_REMOVED = (
+    'is data.degradation now: DegradationConfig(gaussian=1, gaussian_std=..., anisotropic=..., sampling="bicubic", '
+    "noise_std=..., jpeg_quality=...); without a blur, bicubic=1 instead"
+)
+"""What to tell whoever writes data.synthesis, which was Gaussian blur, bicubic reduction, noise and JPEG."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +36,7 @@ class DegradationConfig(Config):
     anisotropic: bool = True
     """Whether Gaussian blurs have two standard deviations and a direction."""
     motion_length: tuple[Positive, Positive] = (6.0, 45.0)
-    """Range of the lengths of the trajectories, HR pixels."""
+    """Range of the lengths of the trajectories, HR pixels; those that would leave the kernel are made smaller."""
     kernels: str = ""
     """File (.npz or .npy) of measured kernels (N, k, k) or (k, k), for `measured`."""
     kernel_size: Count = 25
@@ -66,6 +72,14 @@ class DegradationConfig(Config):
             raise ConfigError(f"data.degradation.kernel_size is {self.kernel_size}; choose an odd number")
         if bool(self.measured) != bool(self.kernels):
             raise ConfigError("data.degradation.measured and .kernels go together: give a weight and a file")
+        if self.motion and self.kernel_size < 7:
+            raise ConfigError(f"data.degradation.kernel_size is {self.kernel_size}; motion needs at least 7")
+        if self.told in ("blur", "released_kernel"):
+            raise ConfigError(
+                f'data.degradation.told is {self.told!r}, which needs a kernel; "physics" tells each its own'
+            )
+        if self.told != "physics":
+            check_name(self.told, "isr_jax.physics.names", "data.degradation.told")
         if not self.weight and (self.noise_std[1] or self.jpeg_quality):
             raise ConfigError("data.degradation has noise or JPEG but no physics: give .bicubic=1, or another weight")
 

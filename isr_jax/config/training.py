@@ -18,7 +18,7 @@ from isr_jax.config.checks import (
     locate,
     locate_in,
 )
-from isr_jax.config.degradation import DegradationConfig
+from isr_jax.config.degradation import SYNTHESIS_REMOVED, DegradationConfig
 from isr_jax.config.model import ModelConfig
 
 
@@ -27,6 +27,7 @@ class DataConfig(Config):
     """What to train on, and how patches are drawn from it."""
 
     group: ClassVar[str] = "data."
+    removed: ClassVar[dict[str, str]] = {"synthesis": SYNTHESIS_REMOVED}
 
     train: tuple[str, ...] = ()
     """Folders of HR pictures (or of HR/ and LRx<scale>/), or DIV2K by its TFDS name, as "div2k/bicubic_x4"."""
@@ -280,6 +281,13 @@ class TrainConfig(Config):
             )
         if self.data.degradation.active and self.data.degradation.told == "physics" and self.model.physics == "none":
             raise ConfigError('data.degradation.told="physics" needs a model with data steps; set model.physics')
+        degradation, side = self.data.degradation, self.data.patch_size * self.model.scale
+        within = degradation.told == "physics" or degradation.border != "margin"  # a kernel is applied to a patch
+        if degradation.active and within and degradation.kernel_size > side:
+            raise ConfigError(
+                f"data.degradation.kernel_size is {degradation.kernel_size}, larger than a patch of {side} HR pixels; "
+                f"set data.patch_size to at least {-(-degradation.kernel_size // self.model.scale)}, or a smaller one"
+            )
         if self.loss.window and self.model.final_data_step:
             raise ConfigError("loss.window compares the pictures between stages; it needs model.final_data_step=False")
         if self.loss.window and self.optimizer.accumulate > 1:

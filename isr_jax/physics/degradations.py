@@ -3,7 +3,8 @@ r"""Random physics for training: what made a patch is the very object that the s
     y = JPEG(round(S (k * x) + n)),   k drawn from a mixture, S the decimation or MATLAB's bicubic reduction
 
 Every kind of blur is a kernel of one size, so one compiled step serves the mixture: MATLAB's reduction and a camera's
-pixel, too, are a kernel and a decimation. Draws depend on the key of the patch alone.
+pixel, too, are a kernel and a decimation. Draws depend on the key of the patch alone. Blurs of motion, too, are drawn
+in the step, a tenth of a millisecond a patch: no two are the same, and the compiled program holds no bank of them.
 """
 
 from pathlib import Path
@@ -23,9 +24,6 @@ from isr_jax.physics.names import make_physics
 from isr_jax.physics.physics import Images, Physics
 from isr_jax.physics.sampling import Bicubic, BoxAverage, Decimation
 
-MOTION_KERNELS = 2048
-"""Motion blurs are drawn from so many, made once: a trajectory is a loop, which would be slow in the step."""
-
 
 class Degraded(NamedTuple):
     """LR patches and what is known of them."""
@@ -42,26 +40,22 @@ class Degradations:
     """The distribution that a configuration describes, for one scale."""
 
     def __init__(self, config: DegradationConfig, scale: int):
-        """Makes what is drawn from: banks of kernels, the same for every run.
+        """Makes the kernels that are drawn from where they are not drawn themselves.
 
         Raises:
           ConfigError: If the file of measured kernels cannot be used, or a kernel does not fit `config.kernel_size`.
         """
         self.config, self.scale, size = config, scale, config.kernel_size
-        single = np.zeros((size, size), np.float32)
-        single[size // 2, size // 2] = 1
-        if config.sampling == "decimation":
-            fixed = [_one_size(p.as_blur(), size) for p in (Bicubic(scale), BoxAverage(scale))]
-        else:
-            fixed = [single, _one_size(BoxAverage(scale).as_blur(), size)]
-        rng = np.random.default_rng(0)
-        motion = [motion_kernel(rng, size, config.motion_length) for _ in range(MOTION_KERNELS if config.motion else 1)]
-        measured = _read_kernels(config.kernels, size) if config.measured else single[None]
-        self._bank = np.concatenate([np.stack(fixed), np.stack(motion), measured]).astype(np.float32)
-        weights = np.array([config.bicubic, config.box, config.motion, config.measured, config.gaussian])
-        self._weights = weights / weights.sum()
-        ends = np.cumsum([0, 1, 1, len(motion), len(measured)])
-        self._first, self._count = ends[:4], np.diff(ends)
+        kinds = ("bicubic", "box", "gaussian", "motion", "measured")
+        self._weights = {kind: weight for kind in kinds if (weight := getattr(config, kind))}
+        self._banks: dict[str, np.ndarray] = {}
+        if config.bicubic:
+            after = config.sampling == "bicubic"
+            self._banks["bicubic"] = _one_size((Decimation(1) if after else Bicubic(scale)).as_blur(), size)[None]
+        if config.box:
+            self._banks["box"] = _one_size(BoxAverage(scale).as_blur(), size)[None]
+        if config.measured:
+            self._banks["measured"] = _read_kernels(config.kernels, size)
 
     def __call__(self, hr: Images, keys: Array) -> Degraded:
         """Degrades HR pictures, cut with the margin that the configuration asks for, each by its own key; inside jit.
@@ -84,7 +78,7 @@ class Degradations:
         noise_std = jax.vmap(self._noise_std)(level_keys)
         noise = jax.vmap(lambda key: jax.random.normal(key, y.shape[1:]))(noise_keys)
         y = y + noise_std[:, None, None, None] * noise
-        if config.rounding == "round" or config.jpeg_quality is not None:
+        if config.rounding == "round":
             y = jnp.clip(jnp.round(y), 0, 255)
         if config.jpeg_quality is not None:
             y = jax.vmap(self._compress)(y, quality_keys)
@@ -97,17 +91,23 @@ class Degradations:
         return hr[:, margin : hr.shape[1] - margin, margin : hr.shape[2] - margin]
 
     def _kernel(self, key: Array) -> Float[Array, "size size"]:
-        config = self.config
-        kind_key, which_key, std_key, angle_key = jax.random.split(key, 4)
-        kind = jax.random.choice(kind_key, 5, p=jnp.asarray(self._weights))
-        first, count = (jnp.asarray(np.append(a, 0))[kind] for a in (self._first, self._count))
-        which = first + (jax.random.uniform(which_key) * count).astype(jnp.int32)
-        low, high = config.gaussian_std
-        std = jax.random.uniform(std_key, (2,), minval=low, maxval=high)
-        std = std if config.anisotropic else std[:1].repeat(2)
-        angle = jax.random.uniform(angle_key, maxval=jnp.pi)
-        gaussian = gaussian_kernel(std, angle, config.kernel_size // 2)
-        return jnp.where(kind == 4, gaussian, jnp.asarray(self._bank)[which])
+        kind_key, key = jax.random.split(key)
+        kernels = jnp.stack([self._draw(kind, key) for kind in self._weights])
+        return jax.random.choice(
+            kind_key, kernels, p=jnp.array([*self._weights.values()]) / sum(self._weights.values())
+        )
+
+    def _draw(self, kind: str, key: Array) -> Float[Array, "size size"]:
+        config, size = self.config, self.config.kernel_size
+        if kind == "gaussian":
+            std_key, angle_key = jax.random.split(key)
+            low, high = config.gaussian_std
+            std = jax.random.uniform(std_key, (2,), minval=low, maxval=high)
+            std = std if config.anisotropic else std[:1].repeat(2)
+            return gaussian_kernel(std, jax.random.uniform(angle_key, maxval=jnp.pi), size // 2)
+        if kind == "motion":
+            return motion_kernel(key, size, config.motion_length)
+        return jax.random.choice(key, jnp.asarray(self._banks[kind], jnp.float32))
 
     def _noise_std(self, key: Array) -> Float[Array, ""]:
         free_key, level_key = jax.random.split(key)
@@ -120,7 +120,8 @@ class Degradations:
         free_key, quality_key = jax.random.split(key)
         low, high = self.config.jpeg_quality
         quality = jax.random.uniform(quality_key, minval=low, maxval=high)
-        return jnp.where(jax.random.bernoulli(free_key, self.config.jpeg_free), y, compress_jpeg(y, quality))
+        compressed = compress_jpeg(jnp.clip(jnp.round(y), 0, 255), quality)
+        return jnp.where(jax.random.bernoulli(free_key, self.config.jpeg_free), y, compressed)
 
 
 def _one_size(blur: EquivalentBlur | None, size: int) -> np.ndarray:
@@ -146,4 +147,7 @@ def _read_kernels(file: str, size: int) -> np.ndarray:
         raise ConfigError(f"data.degradation.kernels, {file}: {error}") from None
     except Exception as error:  # of damaged files numpy raises nearly everything
         raise ConfigError(f"data.degradation.kernels, {file}: cannot be read ({type(error).__name__})") from None
-    return pad_kernels([k / k.sum() for k in kernels], size)
+    try:
+        return pad_kernels([k / k.sum() for k in kernels], size).astype(np.float32)
+    except ConfigError as error:
+        raise ConfigError(f"data.degradation.kernels, {file}: {error}; see data.degradation.kernel_size") from None

@@ -1,5 +1,6 @@
 """Blur kernels: checked, padded, turned, and made."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -131,42 +132,45 @@ def gaussian_kernel(
     return kernel / kernel.sum()
 
 
-def motion_kernel(
-    rng: np.random.Generator, size: int, length: tuple[float | int, float | int]
-) -> Float[np.ndarray, "size size"]:
+MOTION_POINTS = 400
+"""Points of a trajectory."""
+
+
+def motion_kernel(key: Array, size: int, length: tuple[float | int, float | int]) -> Float[Array, "size size"]:
     """Returns the blur of a camera that moves while it exposes: a random trajectory one to two pixels wide, of sum 1.
 
     The direction drifts, turns as a whole, and in half of the cases jumps once; the speed varies; the centre of mass
-    lies up to two pixels off the middle; half of the trajectories are blurred a little more.
+    lies up to two pixels off the middle; half of the trajectories are blurred a little more. A trajectory that would
+    leave the kernel is made smaller.
 
     Args:
-      rng: What is drawn from.
-      size: Side of the kernel, odd.
+      key: Of the draw.
+      size: Side of the kernel, odd, at least 7.
       length: Range of the length of the trajectory, pixels.
     """
-    steps, middle = 400, size // 2
-    while True:
-        total = rng.uniform(*length)
-        drift = np.cumsum(rng.normal(0, rng.uniform(0.02, 0.25), steps)) * rng.uniform(0.3, 1)
-        bend = drift + rng.normal(0, 2.0) * np.linspace(0, 1, steps)
-        if rng.random() < 0.5:
-            bend = bend + np.where(np.arange(steps) > rng.integers(steps), rng.uniform(-2.5, 2.5), 0)
-        direction = rng.uniform(0, 2 * np.pi) + bend
-        path = np.cumsum(total / steps * np.stack([np.sin(direction), np.cos(direction)]), axis=1)  # y, x
-        exposure = np.abs(1 + np.cumsum(rng.normal(0, 0.08, steps))) + 0.05
-        path -= np.average(path, axis=1, weights=exposure)[:, None]
-        path += rng.uniform(-2, 2, (2, 1))
-        if np.abs(path).max() < middle - 1:
-            break
-    kernel, (y, x) = np.zeros((size, size)), path + middle
-    rows, cols = np.floor(y).astype(int), np.floor(x).astype(int)
-    for down, weight_y in ((0, 1 - (y - rows)), (1, y - rows)):  # each point is spread over four pixels
-        for right, weight_x in ((0, 1 - (x - cols)), (1, x - cols)):
-            np.add.at(kernel, (rows + down, cols + right), exposure * weight_y * weight_x)
-    if rng.random() < 0.5:
-        offsets = np.arange(-2, 3)
-        soft = np.exp(-0.5 * (offsets / rng.uniform(0.3, 0.7)) ** 2)
-        for axis in (0, 1):
-            shifted = [w * np.roll(kernel, o, axis) for o, w in zip(offsets, soft / soft.sum(), strict=True)]
-            kernel = np.sum(shifted, axis=0)
-    return (kernel / kernel.sum()).astype(np.float32)
+    uniform_key, normal_key = jax.random.split(key)
+    product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
+    sums = jnp.tril(jnp.ones((MOTION_POINTS, MOTION_POINTS)))  # jnp.cumsum takes seconds to compile on CPU
+    normal = jax.random.normal(normal_key, (2 * MOTION_POINTS + 1,))
+    drift, speed = product(normal[1:].reshape(2, -1), sums.T)
+    shape = [(0.02, 0.25), (0.3, 1), (-2.5, 2.5), (0, 2 * np.pi), (0, 1), length, (0.3, 0.7)]
+    low, high = jnp.array([*shape, (-2, 2), (-2, 2), (0, 1), (0, 1)]).T
+    draws = low + (high - low) * jax.random.uniform(uniform_key, low.shape)
+    unrest, drifting, turn, start, moment, total, std, *moved, jumps, softened = draws
+    time = jnp.linspace(0, 1, MOTION_POINTS)
+    direction = start + drift * unrest * drifting + 2 * normal[0] * time
+    direction = direction + jnp.where((jumps < 0.5) & (time > moment), turn, 0)
+    path = total / MOTION_POINTS * product(jnp.stack([jnp.sin(direction), jnp.cos(direction)]), sums.T)  # y, x
+    exposure = jnp.abs(1 + 0.08 * speed) + 0.05
+    exposure = exposure / exposure.sum()
+    path = path - (path * exposure).sum(1, keepdims=True)
+    moved = jnp.stack(moved)[:, None]
+    room = size // 2 - 1 - jnp.abs(moved).max()
+    path = path * jnp.minimum(1, room / jnp.abs(path).max()) + moved
+    pixels = jnp.arange(size) - size // 2
+    # A point is spread over four pixels by the product of a triangle in y and one in x; their sum is a matrix product.
+    rows, cols = jnp.maximum(0, 1 - jnp.abs(path[:, :, None] - pixels))
+    std = jnp.where(softened < 0.5, std, 1e-2)
+    soft = jnp.exp(-0.5 * ((pixels[:, None] - pixels) / std) ** 2)
+    kernel = product(product(rows * exposure[:, None], soft).T, product(cols, soft))
+    return kernel / kernel.sum()

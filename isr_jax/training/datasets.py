@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isr_jax.config import DataConfig, UserError
+from isr_jax.config import ConfigError, DataConfig, UserError
 from isr_jax.pictures.pairs import Pair, PairFiles, as_channels, list_pairs, match_pair
 from isr_jax.startup import silent_stderr, user_cache
 
@@ -37,7 +37,8 @@ class SubImages(NamedTuple):
     size: int
     """Number of elements."""
     fingerprint: str
-    """Changes with the content of the pictures, the scale, the channels and the way they are cut."""
+    """Changes with the content of the pictures and of measured kernels, the scale, the channels and the way they are
+    cut."""
     sources: tuple[int, ...]
     """Number of elements of each source, in their order; pictures are numbered within theirs."""
 
@@ -64,6 +65,11 @@ def sub_images(config: DataConfig, *, scale: int, channels: int) -> SubImages:
         parts.append(builder.as_dataset(split="train", shuffle_files=False, read_config=read))
         sizes.append(builder.info.splits["train"].num_examples)
         names.append(digest)
+    if kernels := config.degradation.kernels:
+        try:
+            names.append(hashlib.sha256(Path(kernels).read_bytes()).hexdigest())
+        except OSError as error:
+            raise ConfigError(f"data.degradation.kernels, {kernels}: cannot be read ({error.strerror})") from None
     dataset = parts[0]
     for part in parts[1:]:
         dataset = dataset.concatenate(part)
