@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,16 @@ EXTRA_STEPS = 10
 RADIUS = 8
 
 
-class RefinedStart(Composed):
-    """A blur and a reduction that starts with a descent on the data term alone."""
+class KnownBlur(Composed):
+    """A blur before the reduction, with the step size of the reduction alone, which the models were trained with."""
+
+    def squared_norm(self, lr_shape: tuple[Any, ...]) -> Array:
+        """Returns that of the reduction."""
+        return self.outer.squared_norm(lr_shape)
+
+
+class RefinedStart(KnownBlur):
+    """The same, starting with a descent on the data term alone."""
 
     def initial_estimate(self, y: Array) -> Array:
         """Takes the steps."""
@@ -58,7 +67,7 @@ def observe(pair: Pair, kernel: Array, noise: float, scale: int) -> np.ndarray:
 
 WAYS: dict[str, Callable[[int, Array], Physics]] = {
     "bicubic": lambda scale, kernel: Bicubic(scale),
-    "known": lambda scale, kernel: Bicubic(scale) @ Blur(kernel),
+    "known": lambda scale, kernel: KnownBlur(outer=Bicubic(scale), inner=Blur(kernel)),
     f"known, {EXTRA_STEPS} more steps": lambda scale, kernel: RefinedStart(outer=Bicubic(scale), inner=Blur(kernel)),
 }
 """What the model is told."""
