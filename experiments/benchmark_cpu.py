@@ -11,7 +11,8 @@ too, as the peak of the moment. Medians of `--repeats` runs after warming up. Wh
     c  a training step of it, batch 4 of HR 96x96, K = 4, L1, Adam      g  compile time, and the first result of a
     d  a training step of a small network at LR resolution, 16x128x128  command with and without the compilation cache
 
-`--json` writes one object a measurement with `ours`, `torch` (seconds, megabytes in f) and `ratio`; e is a list.
+They are all in this one file, for they take turns in one run. `--json` writes one object a measurement with `ours`,
+`torch` (seconds, megabytes in f) and `ratio`; e is a list.
 """
 
 import argparse
