@@ -13,7 +13,7 @@ from isr_jax.solver.unrolled import ISRResCNet
 def random_model(config: ModelConfig, seed: int = 0) -> ISRResCNet:
     rng = np.random.default_rng(seed)
     shapes = nnx.to_flat_state(nnx.state(nnx.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0))), nnx.Param))
-    parameters = {".".join(map(str, path)): (0.1 * rng.normal(size=p.shape)).astype("f4") for path, p in shapes}
+    parameters = {".".join(map(str, path)): np.asarray(0.1 * rng.normal(size=p.shape), "f4") for path, p in shapes}
     return model_from_parameters(config, parameters)
 
 

@@ -123,8 +123,9 @@ class Physics(struct.PyTreeNode, kw_only=True):
             def normal(x: Array) -> Array:
                 return physics.adjoint(physics.apply(x[None]))[0] + weight * x
 
-            right = physics.adjoint(y[None])[0] + weight * z
-            return cg(normal, right, x0=z, maxiter=iterations, tol=1e-7)[0]
+            # From 0 for the change of z: the derivative is such a solve, too, and shares the first guess.
+            right = physics.adjoint(y[None] - physics.apply(z[None]))[0]
+            return z + cg(normal, right, maxiter=iterations, tol=1e-7)[0]
 
         # Leaves keep an axis of pictures, of length 1.
         axes = self.axes()

@@ -24,14 +24,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Shaped
 
 from isr_jax.config import ConfigError
-from isr_jax.physics.physics import Images, PerPicture, Physics
+from isr_jax.physics.physics import Images, Physics
 from isr_jax.solver.data_step import ClosedForm, ConjugateGradient, DataStep, Gradient
 from isr_jax.solver.layers import fold_weight_norm
 from isr_jax.solver.proximal import noise_radius, project_l2_ball
 from isr_jax.solver.unrolled import SolverState
+
+Pictures = Shaped[Array | np.ndarray, "batch _ _ _"]
 
 LEAST_NOISE_STD = 0.255
 """A thousandth of the range stands for less noise, with which the observation alone would count (DPIR's choice)."""
@@ -39,10 +42,10 @@ LEAST_NOISE_STD = 0.255
 
 def half_quadratic_splitting(
     physics: Physics,
-    y: Images,
+    y: Pictures,
     prior: Any,
     *,
-    noise_std: PerPicture,
+    noise_std: ArrayLike,
     num_stages: int = 8,
     data_step: DataStep | None = None,
     first_noise_std: float | int = 49.0,
@@ -75,10 +78,10 @@ def half_quadratic_splitting(
 
 def proximal_gradient(
     physics: Physics,
-    y: Images,
+    y: Pictures,
     prior: Any,
     *,
-    noise_std: PerPicture,
+    noise_std: ArrayLike,
     num_stages: int = 50,
     data_step: DataStep | None = None,
     first_noise_std: float | int = 49.0,
@@ -109,7 +112,7 @@ def proximal_gradient(
     return _solve(physics, y, prior, data_step, levels, jnp.ones_like(levels), k / (k + 3))
 
 
-def _noise_level(noise_std: PerPicture, y: Images) -> Float[Array, " batch"]:
+def _noise_level(noise_std: ArrayLike, y: Pictures) -> Float[Array, " batch"]:
     level = jnp.broadcast_to(jnp.asarray(noise_std, jnp.float32), y.shape[:1])
     return jnp.maximum(level, LEAST_NOISE_STD)
 
@@ -124,7 +127,7 @@ def _falling(first: float | int, last: Float[Array, " batch"], num_stages: int) 
 
 def _solve(
     physics: Physics,
-    y: Images,
+    y: Pictures,
     prior: Any,
     data_step: DataStep,
     levels: Float[Array, "stages batch"],
@@ -132,7 +135,7 @@ def _solve(
     momenta: Float[Array, " stages"],
 ) -> Images:
     """Runs the stages: extrapolation, data step, prior."""
-    y = y.astype(jnp.float32)
+    y = jnp.asarray(y, jnp.float32)
     prepared, prior = data_step.prepare(physics, y), fold_weight_norm(prior)
 
     def stage(state: SolverState, parameters: tuple[Array, Array, Array]) -> tuple[SolverState, None]:
