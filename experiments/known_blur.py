@@ -32,7 +32,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from isr_jax.__main__ import exit_code
-from isr_jax.config import ConfigError
+from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.upscaler import Upscaler
 from isr_jax.models.model_file import load_model
@@ -196,6 +196,21 @@ class Record:
         return hashlib.sha256("\n".join(map(str, of)).encode()).hexdigest()
 
 
+def read_kernels(path: Path) -> Float[np.ndarray, "count rows cols"]:
+    """Returns the array `kernels` of a file.
+
+    Raises:
+      UserError: If it is not there.
+    """
+    try:
+        kernels = np.load(path)["kernels"]
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise UserError(f'{path} has no array called "kernels" ({error}): save one by numpy.savez') from error
+    if kernels.ndim != 3:
+        raise UserError(f"{path} has kernels of shape {kernels.shape}; they must be (count, k, k)")
+    return kernels
+
+
 def run(
     paths: list[Path],
     kernels: Float[np.ndarray, "count rows cols"],
@@ -217,6 +232,8 @@ def run(
             found = record.get(*of)
             if found is None:
                 hr = crop_to_multiple(image, setting.scale)
+                if min(hr.shape[:2]) <= 2 * setting.scale**2:
+                    raise UserError(f"{path} is all border at {setting.name}: leave it, or that setting, out")
                 whole = hr.shape == image.shape
                 lr = [observed(b, setting) for b in (blurs() if whole else [blurred(hr, k) for k in kernels])]
                 physics = Decimation(setting.scale) @ Blur(kernels, "periodic")
@@ -272,9 +289,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)
     prepare_process()
+    if arguments.every < 1:
+        raise ConfigError(f"--every is {arguments.every}; it must be at least 1")
     folder = arguments.data / "HR" if (arguments.data / "HR").is_dir() else arguments.data
     paths = list_images(folder)[:: arguments.every]
-    kernels = np.load(arguments.kernels)["kernels"]
+    if not paths:
+        raise UserError(f"{folder} has no pictures: put the full-size ones into it")
+    kernels = read_kernels(arguments.kernels)
     settings = [Setting.of(name) for name in dict.fromkeys(arguments.settings)]
     beside = arguments.json and arguments.json.with_name(f"{arguments.json.stem}.pictures.jsonl")
     rows = run(paths, kernels, list(dict.fromkeys(arguments.model)), settings, Record(beside))

@@ -98,7 +98,7 @@ def test_few_conjugate_gradients_have_nearly_the_derivative_of_many():
         return jnp.mean(((ConjugateGradient(iterations)(physics, None, y, z, weight)[0] - target) / 255) ** 2)
 
     slope = jax.jit(jax.grad(value), static_argnums=2)
-    for weight, tolerance in ((1e-1, 0.01), (1e-2, 0.3), (1e-3, 1)):
+    for weight, tolerance in ((1e-1, 0.01), (1e-2, 0.3), (1e-3, 3)):
         few, many = (slope(z, weight, iterations) for iterations in (10, 200))
         assert float(jnp.linalg.norm(few - many)) < tolerance * float(jnp.linalg.norm(many))
     nudge = random(z.shape, 3) / 12

@@ -1,6 +1,8 @@
 """isr_jax.physics: every member by the public check, by mathematics of its own, and as the released code has it."""
 
 import itertools
+import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -226,6 +228,17 @@ def test_holes_and_missing_colours_are_filled():
     np.testing.assert_allclose(bilinear[:, 2:-2, 2:-2], ramp[:, 2:-2, 2:-2], atol=1e-3)
 
 
+def test_holes_of_a_large_picture_are_filled_in_seconds():
+    """Windows as large as the picture, summed pixel by pixel, took minutes, most of them at compilation."""
+    mask = np.random.default_rng(0).uniform(size=(256, 320)) > 0.5
+    mask[60:200, 90:250] = 0
+    y = Mask(mask).apply(jnp.broadcast_to(jnp.arange(256.0)[:, None, None], (256, 320, 3))[None])
+    start = time.perf_counter()
+    filled = jax.jit(lambda y: Mask(mask).initial_estimate(y))(y)
+    assert time.perf_counter() - start < 20
+    assert 60 < float(filled[0, 130, 170, 0]) < 200
+
+
 def test_noise_is_of_the_level_that_was_asked_for():
     x = jnp.full((2, 64, 64, 3), 128.0)
     y = BoxAverage(2).observe(x, jax.random.key(0), jnp.array([2.0, 8.0]))
@@ -301,6 +314,27 @@ def test_a_kernel_of_sum_0_may_be_asked_for():
     assert as_kernels(np.array([[1.0, -1.0]]), allow_zero_sum=True).shape == (1, 1, 2, 1)
     y = Blur(np.array([[1.0, -1.0, 0.0]]), allow_zero_sum=True).apply(random((1, 4, 5, 1)))
     assert abs(float(y.mean())) < 100
+
+
+class Camera(Physics):
+    """A scale of its own, as the documentation shows one."""
+
+    scale = 2
+
+    def apply(self, x):
+        return (x[:, ::2, ::2] + x[:, 1::2, 1::2]) / 2
+
+
+CAMERA = Camera()
+
+
+def test_a_physics_of_ones_own_is_named_by_its_class_an_object_or_a_function_of_the_scale(monkeypatch):
+    monkeypatch.setitem(sys.modules, "my_cameras", sys.modules[__name__])
+    for name in ("Camera", "CAMERA", "Bicubic"):
+        physics = make_physics(f"my_cameras:{name}", scale=2)
+        assert isinstance(physics, Bicubic if name == "Bicubic" else Camera)
+    with pytest.raises(ConfigError, match="'my_cameras:Camera', whose scale is 2, where model.scale is 4"):
+        make_physics("my_cameras:Camera", scale=4)
 
 
 @pytest.mark.parametrize("mode", RELEASED)

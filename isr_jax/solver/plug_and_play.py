@@ -59,7 +59,7 @@ def half_quadratic_splitting(
       prior: `Denoiser(f)`, an ERD, or any network of that interface.
       noise_std: sigma, of each picture or of all, on 0..255; below 0.255 counted as that.
       num_stages: K.
-      data_step: One that solves; by default the closed form where there is one, else conjugate gradients.
+      data_step: One that solves; by default the closed form where that is exact, else conjugate gradients.
       first_noise_std: The level that the prior removes first.
       prior_weight: lambda; the larger, the less the observation counts.
     Returns: The pictures (N, H, W, C), not clipped.
@@ -67,7 +67,8 @@ def half_quadratic_splitting(
       ConfigError: If the data step does not solve, is none for this physics, or `num_stages` is below 1.
     """
     if data_step is None:
-        data_step = ConjugateGradient() if physics.as_blur() is None else ClosedForm()
+        blur = physics.as_blur()
+        data_step = ClosedForm() if blur is not None and blur.periodic else ConjugateGradient()
     if not data_step.solves:
         raise ConfigError(f"`data_step` is {data_step}; half-quadratic splitting takes ClosedForm or ConjugateGradient")
     sigma = _noise_level(noise_std, y)
