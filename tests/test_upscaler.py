@@ -352,6 +352,8 @@ def test_what_is_known_may_differ_from_picture_to_picture():
         [whole(grey, lr[:1, ..., c : c + 1], physics=Decimation(2) @ Blur(kernels[2])) for c in range(3)], -1
     )
     np.testing.assert_allclose(Upscaler(grey).upscale_batch(lr[:1], blur=kernels[2:]), apart, atol=2e-3)
+    with pytest.raises(ConfigError, match="no use of a noise level"):
+        Upscaler(make_model(projection=False)).upscale(lr[0], noise_std=3)
     with pytest.raises(ConfigError, match="exclude each other"):
         upscaler.upscale(lr[0], blur=1.0, physics=Decimation(2))
     with pytest.raises(ConfigError, match="has the scale 3, the model 2"):

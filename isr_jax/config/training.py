@@ -46,7 +46,8 @@ class DataConfig(Config):
     candidates: Count = 1
     """Random patches drawn from a sub-image, of which the one with the most contrast is used."""
     augment: bool = True
-    """Whether patches are flipped and rotated by multiples of 90 degrees."""
+    """Whether patches are flipped and rotated by multiples of 90 degrees. The model's own physics is not turned with
+    them: switch it off for one that is another on turned pictures."""
     shuffle_buffer: Count = 1024
     """Sub-images among which a stream shuffles; at least as many as there are: a uniform permutation."""
     degradation: DegradationConfig = field(default_factory=DegradationConfig)

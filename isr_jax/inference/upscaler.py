@@ -208,6 +208,8 @@ class Upscaler:
             raise ValueError(f"pictures have shape (N, H, W, 1) or (N, H, W, 3), not {lr.shape}")
         count, height, width, channels = lr.shape
         unit = np.float32(grey_level(lr, value_range))
+        if noise_std is not None and not self._model.uses_noise_std:
+            raise ConfigError(f"{self.name} makes no use of a noise level: leave out `noise_std`")
         told = physics is not None or blur is not None
         known = make_conditions(
             self.config,
