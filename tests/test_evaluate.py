@@ -14,11 +14,11 @@ from skimage.metrics import peak_signal_noise_ratio
 from isr_jax import evaluate
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ERDConfig, ModelConfig
-from isr_jax.inference.upscaler import Upscaler, round_to
+from isr_jax.inference.upscaler import Upscaler
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.resize import crop_to_multiple, imresize
 from isr_jax.pictures.images import Picture, read_image, write_image
-from isr_jax.pictures.metrics import psnr, rgb_to_luma, ssim
+from isr_jax.pictures.metrics import psnr, rgb_to_luma, round_to, ssim
 from isr_jax.solver.unrolled import ISRResCNet
 
 

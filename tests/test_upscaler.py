@@ -11,13 +11,13 @@ from PIL import Image
 
 import isr_jax
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig, UserError
-from isr_jax.inference.intensities import round_to
 from isr_jax.inference.upscaler import Upscaler
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.blur import Blur
 from isr_jax.physics.resize import imresize
 from isr_jax.physics.sampling import Decimation
 from isr_jax.pictures.images import write_image
+from isr_jax.pictures.metrics import round_to
 from isr_jax.pictures.picture import Picture
 from isr_jax.solver.unrolled import ISRResCNet
 

@@ -1,10 +1,9 @@
 """On which scale the numbers of a picture are: 0..255 inside the package, other ranges outside it."""
 
 import math
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 
 
 def grey_level(pictures: Shaped[np.ndarray, "..."], value_range: float | int | None = None) -> float:
@@ -37,10 +36,3 @@ def grey_level(pictures: Shaped[np.ndarray, "..."], value_range: float | int | N
             " or value_range=255 if it is that dark"
         )
     return (255 if value_range is None else value_range) / 255
-
-
-def round_to(values: Float[np.ndarray, "..."], dtype: Any) -> Shaped[np.ndarray, "..."]:
-    """Returns the values as a type: integers rounded and clipped to its range, floating point as it is."""
-    if np.issubdtype(dtype, np.floating):
-        return values.astype(dtype)
-    return np.clip(np.floor(values + 0.5), 0, np.iinfo(dtype).max).astype(dtype)

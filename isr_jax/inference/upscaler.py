@@ -16,13 +16,14 @@ from PIL import Image
 
 from isr_jax.config import ConfigError
 from isr_jax.inference.conditions import Blur, Conditions, blur_kernels, make_conditions
-from isr_jax.inference.intensities import grey_level, round_to
+from isr_jax.inference.intensities import grey_level
 from isr_jax.inference.programs import compile_program, does_not_fit, memory_of_host, needed_bytes
 from isr_jax.inference.tiles import choose_window, upscale_windows
 from isr_jax.models.model_file import load_model
 from isr_jax.physics.physics import Physics
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import fill_transparent, read_image, scaled_picture
+from isr_jax.pictures.metrics import round_to
 from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.pillow import picture_from_pillow, picture_to_pillow
 from isr_jax.solver.unrolled import ISRResCNet
@@ -163,9 +164,7 @@ class Upscaler:
         image = np.asarray(image)
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)) or 0 in image.shape:
             raise ValueError(f"a picture has shape (H, W), (H, W, 1) or (H, W, 3), not {image.shape}")
-        if known.get("blur") is not None:
-            known["blur"] = blur_kernels(known["blur"], color=True)
-        hr = self.upscale_batch(image.reshape(1, *image.shape[:2], -1), value_range=value_range, **known)
+        hr = self._upscale_one(image.reshape(*image.shape[:2], -1), value_range=value_range, **known)
         return round_to(hr.reshape(*(self.scale * s for s in image.shape[:2]), *image.shape[2:]), image.dtype)
 
     def upscale_batch(
@@ -254,13 +253,16 @@ class Upscaler:
         pixels = picture.pixels
         if picture.alpha is not None:
             pixels = fill_transparent(pixels, picture.alpha)
-        if known.get("blur") is not None:
-            known["blur"] = blur_kernels(known["blur"], color=True)
-        hr = self.upscale_batch(pixels[None], **known)[0]
+        hr = self._upscale_one(pixels, **known)
         if scale is not None and scale != self.scale:
             hr = imresize(hr, size=picture.scaled_size(scale))
         exact = hr / np.float32(257) if pixels.dtype == np.uint16 else hr
         return scaled_picture(picture, round_to(hr, pixels.dtype)), exact
+
+    def _upscale_one(self, pixels: np.ndarray, **known: Any) -> np.ndarray:
+        if known.get("blur") is not None:  # of one picture three axes are (k, k, C)
+            known["blur"] = blur_kernels(known["blur"], color=True)
+        return self.upscale_batch(pixels[None], **known)[0]
 
     def _run_channels(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
         channels = lr.shape[3]

@@ -8,8 +8,6 @@ import numpy as np
 
 from isr_jax.physics.physics import Physics, turn
 
-PROPERTIES = ("linear", "adjoint", "squared_norm", "solve", "turned", "observe", "batch")
-
 
 def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: float = 1e-4) -> dict[str, float]:
     """Checks a physics, one's own above all, on random pictures.

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
@@ -59,7 +60,14 @@ def score_picture(
 
 def round_to_8_bits(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
     """Returns what a file would hold of a picture on 0..255, and what is scored: rounded, halves up, and clipped."""
-    return np.clip(np.floor(values + 0.5), 0, 255).astype(np.uint8)
+    return round_to(values, np.uint8)
+
+
+def round_to(values: Float[np.ndarray, "..."], dtype: Any) -> Shaped[np.ndarray, "..."]:
+    """Returns the values as a type: integers rounded and clipped to its range, floating point as it is."""
+    if np.issubdtype(dtype, np.floating):
+        return values.astype(dtype)
+    return np.clip(np.floor(values + 0.5), 0, np.iinfo(dtype).max).astype(dtype)
 
 
 def psnr(
