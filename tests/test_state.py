@@ -76,6 +76,22 @@ def test_muon_orthogonalises_the_kernels_between_features_and_leaves_the_rest_to
         np.testing.assert_allclose(updates[name], expected[name], rtol=1e-5)
 
 
+def test_muon_orthogonalises_kernels_of_one_shape_together_and_each_as_if_alone():
+    erd = ERDConfig(features=6, num_blocks=3, feedback_steps=0, kernel_size=3, resolution="lr")
+    params = get_params(ISRResCNet(ModelConfig(scale=2, physics="bicubic", prior=erd), rngs=nnx.Rngs(0)))
+    rng = np.random.default_rng(0)
+    grads = {name: jnp.asarray(rng.normal(size=value.shape) * 1e-3, jnp.float32) for name, value in params.items()}
+    optimizer = OptimizerConfig(kind="muon").build()
+    state = optimizer.init(params)
+    updates, _ = optimizer.update(grads, state, params)
+    for name in (f"prior.blocks.{i}.conv{j}.kernel" for i in range(3) for j in (1, 2)):
+        alone = OptimizerConfig(kind="muon").build()
+        expected, _ = alone.update({name: grads[name]}, alone.init({name: params[name]}), {name: params[name]})
+        np.testing.assert_allclose(updates[name], expected[name], rtol=1e-4, atol=1e-6)
+    products = jax.jit(optimizer.update).lower(grads, state, params).as_text().count("stablehlo.dot_general")
+    assert products == 15  # five Newton-Schulz steps of three
+
+
 def test_clipping_acts_on_the_global_norm():
     # The first moment shows what came through: (1 - b1) times the clipped gradient.
     optimizer = OptimizerConfig(clip_norm=1.0, b1=0.5).build()
