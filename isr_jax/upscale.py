@@ -189,8 +189,8 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
     if config.blur is not None and model.config.physics != "blur":
         physics = model.config.physics
         print(f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur", file=sys.stderr)
-    if config.scale is not None and config.scale > model.scale:
-        raise ConfigError(f"--scale {config.scale:g}: {name} is made for x{model.scale}, at most that is possible")
+    if config.scale is not None:
+        model.own_scale(config.scale)
     return lambda picture: model.upscale_picture(picture, config.scale)
 
 

@@ -39,10 +39,13 @@ class ScaleConfig(PriorConfig):
 
 
 class Scale(nnx.Module):
-    macs_per_pixel, reach, features_per_lr_pixel, uses_noise_std = 1.0, 0, 3, False
+    reach, features_per_lr_pixel, uses_noise_std = 0, 3, False
 
     def __init__(self, config: ScaleConfig, *, channels: int, scale: int, rngs: nnx.Rngs):
         self.factor = nnx.Param(jnp.full(1, config.start))
+
+    def macs_per_pixel(self, scale):
+        return 1.0
 
     def init_carry(self, lr_shape):
         return None

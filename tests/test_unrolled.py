@@ -10,10 +10,15 @@ from test_erd import LR, named, randomised
 from test_physics import gaussian
 
 from isr_jax.config import ConfigError, ERDConfig, LossConfig, ModelConfig, TrainConfig
+from isr_jax.models.model_file import get_params
+from isr_jax.physics.blur import Blur
+from isr_jax.physics.fourier import closed_form
+from isr_jax.physics.kernels import gaussian_kernel
 from isr_jax.physics.names import make_physics
 from isr_jax.physics.noise_level import DB7_HIGH_PASS
-from isr_jax.physics.sampling import Bicubic
+from isr_jax.physics.sampling import Bicubic, Decimation
 from isr_jax.solver.unrolled import ISRResCNet
+from isr_jax.training.state import make_bind
 
 SMALL = ERDConfig(features=6, num_blocks=2, feedback_steps=2)
 
@@ -216,3 +221,78 @@ def test_wrong_shapes_and_configurations_are_refused():
         ModelConfig(radius_range=(2.0, 0.0))
     with pytest.raises(ConfigError, match="channels"):
         ModelConfig(channels=2)
+
+
+SOLVED = {"scale": 3, "num_stages": 1, "physics": "blur", "data_step": "closed_form", "data_step_place": "after"}
+SOLVED |= {"start_weights": (1e-5, 1e-3, 1e-1), "extrapolation": False, "projection": False, "clip": False, "prior": LR}
+
+
+def solved(**options):
+    return ISRResCNet(ModelConfig(**SOLVED | options), rngs=nnx.Rngs(0))
+
+
+def gaussians(std):
+    return gaussian_kernel((std, std), 0.0)[None, ..., None]
+
+
+def test_the_start_is_the_smooth_solution_and_the_prior_sees_the_others():
+    model = solved()
+    physics = Decimation(3) @ Blur(gaussians(1.5), "periodic")
+    lr = jnp.asarray(np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)), jnp.float32)
+    noise_std = jnp.array([0.0, 5.0])
+    observation, state = model.prepare(lr, physics=physics, noise_std=noise_std)
+    blur = physics.as_blur()
+    weights = [w * (1 + noise_std**2) for w in (1e-5, 1e-3, 1e-1)]
+    low, middle, high = (closed_form(blur, lr, None, w, smooth=True) for w in weights)
+    np.testing.assert_allclose(state.x, middle, atol=1e-2)
+    np.testing.assert_allclose(observation.shown, jnp.concatenate([low, high], -1), atol=1e-2)
+    # The prior starts with a decoder of zeros: the stage is its data step, near the middle solution.
+    weight = model.config.data_weight[0] * (1 + noise_std**2)
+    np.testing.assert_allclose(
+        model(lr, physics=physics, noise_std=noise_std), closed_form(blur, lr, middle, weight), atol=1e-2
+    )
+
+
+def test_the_solution_at_a_border_that_is_not_periodic_is_that_of_the_picture_continued():
+    # A constant picture stays one, whatever the border.
+    physics = Decimation(3) @ Blur(gaussians(1.5))
+    x = solved()(jnp.full((1, 8, 9, 3), 100.0), physics=physics, noise_std=jnp.zeros(1))
+    assert x.shape == (1, 24, 27, 3)
+    np.testing.assert_allclose(x, 100, atol=0.05)
+
+
+def test_each_scale_has_its_own_heads_and_weights_and_the_same_blocks():
+    several = solved(scales=(2, 3))
+    rng = np.random.default_rng(0)
+    params = {
+        name: jnp.asarray(rng.normal(size=p.shape) * 0.05 - 0.5, jnp.float32) for name, p in get_params(several).items()
+    }
+    several = make_bind(several)(params)
+    kernel = gaussians(1.0)
+    lr = jnp.asarray(rng.uniform(0, 255, (1, 8, 8, 3)), jnp.float32)
+    for index, scale in enumerate((2, 3)):
+        alone = solved(scale=scale)
+        own = {name.replace(f".x{scale}.", "."): p for name, p in params.items()}
+        own |= {name: params[name][index] for name in ("log_weight", "log_start_weight")}
+        alone = make_bind(alone)({name: own[name] for name in get_params(alone)})
+        physics = Decimation(scale) @ Blur(kernel, "periodic")
+        options = {"physics": physics, "noise_std": jnp.ones(1)}
+        np.testing.assert_allclose(several(lr, **options), alone(lr, **options), atol=1e-3)
+        assert several.macs_per_pixel(scale=scale) == alone.macs_per_pixel()
+    with pytest.raises(ValueError, match="the physics has the scale 4, the model 2, 3"):
+        several(lr, physics=Decimation(4) @ Blur(kernel))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": (2, 4)}, "model.scale=3 among them"),
+        ({"start_weights": (1e-3, 1e-2)}, "odd number"),
+        ({"data_step": "gradient"}, "closed_form"),
+        ({"final_data_step": True}, "data_step_place"),
+        ({"prior": SMALL, "scales": (2, 3)}, "resolution"),
+    ],
+)
+def test_what_does_not_go_together(options, message):
+    with pytest.raises(ConfigError, match=message):
+        ModelConfig(**SOLVED | options)

@@ -356,7 +356,7 @@ def test_what_is_known_may_differ_from_picture_to_picture():
         Upscaler(make_model(projection=False)).upscale(lr[0], noise_std=3)
     with pytest.raises(ConfigError, match="exclude each other"):
         upscaler.upscale(lr[0], blur=1.0, physics=Decimation(2))
-    with pytest.raises(ConfigError, match="has the scale 3, the model 2"):
+    with pytest.raises(ConfigError, match="the scale is 3; this model enlarges by 2"):
         upscaler.upscale(lr[0], physics=Decimation(3))
     with pytest.raises(ConfigError, match="`blur` has an entry each for 2 pictures, not for 3"):
         Upscaler(model).upscale_batch(lr, blur=kernels[:2])

@@ -14,16 +14,17 @@ class PriorConfig(Config):
     implementation: ClassVar[str]
     """What is built, as "module:Class": a module of the interface that `isr_jax.solver.erd.ERD` has."""
 
-    def build(self, *, channels: int, scale: int, rngs: Any) -> Any:
+    def build(self, *, channels: int, scale: int, rngs: Any, **several: Any) -> Any:
         """Builds the network.
 
         Args:
           channels: Of the pictures.
           scale: HR size over LR size.
           rngs: Random numbers of its first parameters, `flax.nnx.Rngs`.
+          several: `scales` and `pictures`, where a model has several scales, or a stage is shown several pictures.
         """
         return locate(self.implementation, "the prior's implementation")(
-            self, channels=channels, scale=scale, rngs=rngs
+            self, channels=channels, scale=scale, rngs=rngs, **several
         )
 
 
@@ -73,7 +74,10 @@ class ModelConfig(Config):
     group: ClassVar[str] = "model."
 
     scale: Count = 4
-    """Super-resolution factor, HR size over LR size."""
+    """Super-resolution factor, HR size over LR size; of a model of several scales, that where none is asked for."""
+    scales: tuple[Count, ...] = ()
+    """All factors of a model of several, `scale` among them, each with an encoder and a decoder of its own; empty:
+    `scale` alone."""
     channels: int = 3
     """Colour channels of the pictures: 3 or 1."""
     num_stages: Count = 10
@@ -87,8 +91,14 @@ class ModelConfig(Config):
     """How a stage uses H: gradient, conjugate_gradient, closed_form (`isr_jax.solver.data_step`) or module:function."""
     data_step_iterations: Count = 10
     """Of "conjugate_gradient"."""
+    data_step_place: Literal["before", "after"] = "before"
+    """Whether a stage's data step comes before its proximal step (released) or after it."""
     data_weight: tuple[Positive, Positive] = (1e-2, 1e-3)
     """Of data steps that solve: first and last weight of the nearness to the picture before; learned from there."""
+    start_weights: tuple[Positive, ...] = ()
+    """Empty: stages start at the physics' own estimate. Else at the minimum in closed form of
+    ||H x - y||^2 + w ||grad x||^2, for the middle one of these weights w, an odd number of them, learned from there;
+    the prior sees the minima for the others beside the picture. The physics must be a blur and a decimation."""
     learned_step: bool = False
     """Of "gradient": whether the step size of each stage is learned, as a factor that starts at 1."""
     final_data_step: bool = False
@@ -114,10 +124,29 @@ class ModelConfig(Config):
             raise ConfigError(f"model.channels is {self.channels}; pictures have 3 channels (colour) or 1 (grey)")
         check_name(self.physics, "isr_jax.physics.names", "model.physics")
         check_name(self.data_step, "isr_jax.solver.data_step", "model.data_step")
+        if self.scales and (self.scale not in self.scales or len(set(self.scales)) < len(self.scales)):
+            raise ConfigError(
+                f"model.scales is {self.scales}; name each scale once, model.scale={self.scale} among them"
+            )
+        if len(self.start_weights) % 2 == 0 and self.start_weights:
+            raise ConfigError(
+                f"model.start_weights has {len(self.start_weights)} weights; the middle one needs an odd number"
+            )
+        if self.start_weights and self.data_step != "closed_form":
+            raise ConfigError('model.start_weights needs model.data_step="closed_form"')
+        if self.data_step_place == "after" and self.final_data_step:
+            raise ConfigError('model.final_data_step has no meaning with model.data_step_place="after"')
+        if (self.scales or len(self.start_weights) > 1) and getattr(self.prior, "resolution", "lr") == "hr":
+            raise ConfigError('model.scales and model.start_weights need a prior of model.prior.resolution="lr"')
         if self.final_data_step and self.physics == "none":
             raise ConfigError("model.final_data_step needs an observation model; set model.physics")
         if self.learned_step and self.data_step != "gradient":
             raise ConfigError('model.learned_step has a meaning only with model.data_step="gradient"')
+
+    @property
+    def all_scales(self) -> tuple[int, ...]:
+        """The scales of the model."""
+        return self.scales or (self.scale,)
 
     @property
     def erd(self) -> ERDConfig:

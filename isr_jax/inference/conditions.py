@@ -63,7 +63,13 @@ def blur_kernels(blur: Blur, *, color: bool = False) -> Any:
 
 
 def make_conditions(
-    config: Any, lr_shape: tuple[int, ...], *, physics: Physics | None, blur: Blur | None, noise_std: Any
+    config: Any,
+    lr_shape: tuple[int, ...],
+    *,
+    physics: Physics | None,
+    blur: Blur | None,
+    noise_std: Any,
+    scale: int | None = None,
 ) -> Conditions:
     """Returns what is known of LR pictures. Kernels that do not fit them say so when the model is compiled.
 
@@ -73,6 +79,7 @@ def make_conditions(
       physics: Of the pictures.
       blur: Instead of a physics: a blur before the model's own.
       noise_std: For all pictures or for each, on 0..255.
+      scale: Of the physics; by default what is given has, or the model.
     Raises:
       ConfigError: If something of it does not fit the pictures or the model.
     """
@@ -80,9 +87,12 @@ def make_conditions(
         raise ConfigError("`physics` and `blur` exclude each other: give one")
     if physics is None:
         kernel = None if blur is None else blur_kernels(blur)
-        physics = make_physics(config.physics, scale=config.scale, kernel=kernel)
-    if physics.scale != config.scale:
-        raise ConfigError(f"`physics` has the scale {physics.scale}, the model {config.scale}")
+        physics = make_physics(config.physics, scale=config.scale if scale is None else scale, kernel=kernel)
+    if physics.scale != (physics.scale if scale is None else scale):
+        raise ConfigError(f"`physics` has the scale {physics.scale}, not the `scale` asked for, {scale}")
+    if physics.scale not in config.all_scales:
+        own = ", ".join(map(str, config.all_scales))
+        raise ConfigError(f"the scale is {physics.scale}; this model enlarges by {own}")
     if physics.lr_size not in (None, lr_shape[1:3]):
         raise ConfigError(f"`physics` is for pictures of {physics.lr_size}, not of {lr_shape[1:3]}")
     pairs = zip(jax.tree.leaves(physics.axes(), is_leaf=lambda a: a is None), jax.tree.leaves(physics), strict=True)

@@ -24,7 +24,7 @@ from isr_jax.physics.physics import Physics
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import fill_transparent, read_image, scaled_picture
 from isr_jax.pictures.metrics import round_to
-from isr_jax.pictures.picture import Picture
+from isr_jax.pictures.picture import Picture, scaled_size
 from isr_jax.pictures.pillow import picture_from_pillow, picture_to_pillow
 from isr_jax.solver.unrolled import ISRResCNet
 
@@ -115,7 +115,7 @@ class Upscaler:
             raise ConfigError(f"`noise_std` is {noise_std}; it is a level on the 0..255 scale, 0 or more")
         self.config, self.name, self.ensemble, self.batch_size = config, name, ensemble, batch_size
         self.num_stages = config.num_stages if num_stages is None else num_stages
-        self.scale = config.scale
+        self.scale, self.scales = config.scale, config.all_scales
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(model))
         self.macs_per_pixel = model.macs_per_pixel(self.num_stages) * (8 if ensemble else 1)
         self.compilations = self.cache_hits = 0
@@ -145,8 +145,9 @@ class Upscaler:
             point; a Pillow image; or the path of a picture, whose transparency is left out.
           value_range: The value of white of a floating-point array, such as 1 or 255 (the default). Has to be given
             where no value is above 1. That of integers is their type's.
-          known: What is known of this picture: `physics` or `blur`, and `noise_std`, as for `Upscaler`.
-        Returns: The picture, `scale` times as large: an array of the same type and range (integers rounded and
+          known: What is known of this picture: `physics` or `blur`, and `noise_std`, as for `Upscaler`; and `scale`, by
+            what it is to be enlarged, as for `upscale_picture`.
+        Returns: The picture, enlarged: an array of the same type and range (integers rounded and
           clipped; for a path (H, W, 1) or (H, W, 3)), or for a Pillow image a Pillow image of the same kind (grey or
           colour, with transparency or without), upright, with its profile and resolution.
         Raises:
@@ -165,12 +166,12 @@ class Upscaler:
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)) or 0 in image.shape:
             raise ValueError(f"a picture has shape (H, W), (H, W, 1) or (H, W, 3), not {image.shape}")
         hr = self._upscale_one(image.reshape(*image.shape[:2], -1), value_range=value_range, **known)
-        return round_to(hr.reshape(*(self.scale * s for s in image.shape[:2]), *image.shape[2:]), image.dtype)
+        return round_to(hr.reshape(*hr.shape[:2], *image.shape[2:]), image.dtype)
 
     def upscale_batch(
         self, lr: LRImages, *, value_range: float | int | None = None, all_stages: bool = False, **known: Any
     ) -> HRImages:
-        """Super-resolves pictures of one shape.
+        """Super-resolves pictures of one shape by one scale.
 
         A model of colour sees grey as three equal channels, whose mean is returned; a model of grey sees each channel.
 
@@ -179,10 +180,11 @@ class Upscaler:
           value_range: As for `upscale`; it is asked for where no value of all the pictures is above 1.
           all_stages: Return the estimate after every stage, with a leading axis.
           known: `physics`, or `blur` (a number, three, a kernel, or a kernel each: (N, k, k), or a list of kernels of
-            several sizes), and `noise_std`, one number or one each. A hundred kernels are one compilation.
+            several sizes), and `noise_std`, one number or one each. A hundred kernels are one compilation. `scale`: one
+            of `scales`; by default the physics', or the model's first.
         Returns: HR pictures in the same range, float32, neither rounded nor (unless the model does) clipped.
         Raises:
-          ConfigError: If the blur kernel is larger than the enlarged pictures.
+          ConfigError: If the blur kernel is larger than the enlarged pictures, or the model has no such scale.
           UserError: If a picture does not fit into memory.
           ValueError: As `upscale` does.
         """
@@ -198,6 +200,7 @@ class Upscaler:
         physics: Physics | None = None,
         blur: Blur | None = None,
         noise_std: Any = None,
+        scale: int | None = None,
     ) -> Iterator[HRImages]:
         """Yields what `upscale_batch` returns in parts of a few pictures, in order, for sets that fill the memory.
 
@@ -216,12 +219,14 @@ class Upscaler:
             physics=physics if told else self._physics,
             blur=blur if told else self._blur,
             noise_std=self._noise_std if noise_std is None else noise_std,
+            scale=scale,
         )
+        scale = known.physics.scale
         if count == 0:
             stages = (self.num_stages,) if all_stages else ()
-            yield np.empty((*stages, 0, height * self.scale, width * self.scale, channels), np.float32)
+            yield np.empty((*stages, 0, height * scale, width * scale, channels), np.float32)
             return
-        largest = max(1, min(self.batch_size, MAX_BATCH_PIXELS // (height * width * self.scale**2)))
+        largest = max(1, min(self.batch_size, MAX_BATCH_PIXELS // (height * width * scale**2)))
         size = math.ceil(count / math.ceil(count / largest))
         if count > 1:
             size = math.ceil(size / self._mesh.size) * self._mesh.size
@@ -243,7 +248,8 @@ class Upscaler:
 
         Args:
           picture: What to enlarge.
-          scale: Factor, at most the model's own: the result is downsampled (bicubic). The model's own by default.
+          scale: Factor, at most the model's largest; between its own the next larger one's result is downsampled
+            (bicubic), and blurs are told in that one's pixels. The model's own, or the physics', by default.
           known: `physics`, `blur`, `noise_std`, as for `upscale`.
         Returns: The picture, and its pixels before rounding: float32 on 0..255.
         Raises:
@@ -253,16 +259,27 @@ class Upscaler:
         pixels = picture.pixels
         if picture.alpha is not None:
             pixels = fill_transparent(pixels, picture.alpha)
-        hr = self._upscale_one(pixels, **known)
-        if scale is not None and scale != self.scale:
-            hr = imresize(hr, size=picture.scaled_size(scale))
+        hr = self._upscale_one(pixels, scale=scale, **known)
         exact = hr / np.float32(257) if pixels.dtype == np.uint16 else hr
         return scaled_picture(picture, round_to(hr, pixels.dtype)), exact
 
-    def _upscale_one(self, pixels: np.ndarray, **known: Any) -> np.ndarray:
+    def _upscale_one(self, pixels: np.ndarray, scale: float | int | None = None, **known: Any) -> np.ndarray:
         if known.get("blur") is not None:  # of one picture three axes are (k, k, C)
             known["blur"] = blur_kernels(known["blur"], color=True)
-        return self.upscale_batch(pixels[None], **known)[0]
+        own = None if scale is None else self.own_scale(scale)
+        hr = self.upscale_batch(pixels[None], scale=own, **known)[0]
+        return hr if scale == own else imresize(hr, size=scaled_size(pixels.shape, scale))
+
+    def own_scale(self, scale: float | int) -> int:
+        """Returns the model's own scale that serves to enlarge by any factor, the least that reaches it.
+
+        Raises:
+          ConfigError: If none does.
+        """
+        if not 0 < scale <= max(self.scales):
+            own = " and ".join(f"x{s}" for s in self.scales)
+            raise ConfigError(f"`scale` is {scale:g}; {self.name} is made for {own}, at most that is possible")
+        return min(own for own in self.scales if own >= scale)
 
     def _run_channels(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
         channels = lr.shape[3]
@@ -295,7 +312,7 @@ class Upscaler:
         if window == size:
             return self._run_program(lr, known, all_stages)
         return upscale_windows(
-            lr, lambda part: self._run_program(part, known, False), scale=self.scale, window=window, halo=halo
+            lr, lambda part: self._run_program(part, known, False), scale=known.physics.scale, window=window, halo=halo
         )
 
     def _run_program(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:

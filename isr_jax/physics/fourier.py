@@ -74,10 +74,12 @@ def closed_form(blur: EquivalentBlur, y: Images, z: Images | None, weight: Any, 
     return jnp.fft.ifft2(solution, axes=(1, 2)).real.astype(y.dtype)
 
 
-def closed_form_tapered(blur: EquivalentBlur, y: Images, z: Images, weight: Any) -> Images:
+def closed_form_tapered(
+    blur: EquivalentBlur, y: Images, z: Images | None, weight: Any, *, smooth: bool = False
+) -> Images:
     """Returns what `closed_form` does for pictures that are not periodic: extended, solved, cropped.
 
-    Both pictures are continued by their mirror images, which pass into each other before they meet at the seam.
+    The pictures are continued by their mirror images, which pass into each other before they meet at the seam.
 
     Args: As for `closed_form`.
     """
@@ -86,8 +88,9 @@ def closed_form_tapered(blur: EquivalentBlur, y: Images, z: Images, weight: Any)
     margins = [fast_size(n + margin) - n for n in y.shape[1:3]]
     y_wide, z_wide = y, z
     for axis, m in zip((1, 2), margins, strict=True):
-        y_wide, z_wide = _extend(y_wide, axis, m), _extend(z_wide, axis, m * s)
-    return closed_form(blur, y_wide, z_wide, weight)[:, : z.shape[1], : z.shape[2]]
+        y_wide = _extend(y_wide, axis, m)
+        z_wide = None if z_wide is None else _extend(z_wide, axis, m * s)
+    return closed_form(blur, y_wide, z_wide, weight, smooth=smooth)[:, : y.shape[1] * s, : y.shape[2] * s]
 
 
 def _extend(x: Images, axis: int, margin: int) -> Images:

@@ -23,5 +23,9 @@ class Picture:
 
     def scaled_size(self, scale: float | int) -> tuple[int, int]:
         """Returns the height and width enlarged by any factor, at least one pixel each."""
-        height, width = self.pixels.shape[:2]
-        return max(1, round(height * scale)), max(1, round(width * scale))
+        return scaled_size(self.pixels.shape, scale)
+
+
+def scaled_size(shape: tuple[int, ...], scale: float | int) -> tuple[int, int]:
+    """Returns the height and width of a picture of a shape (H, W, ...) enlarged by any factor, at least 1 each."""
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))

@@ -20,6 +20,9 @@ from isr_jax.config.checks import locate_in
 from isr_jax.physics import fourier
 from isr_jax.physics.physics import Images, Physics
 
+LOG_UNIT = 10.0
+"""Logarithms of weights are learned in tens: what an optimiser changes by its rate then moves by decades in time."""
+
 Amount = Float[Array, " batch"] | Float[Array, ""] | float
 """Of each picture, or of all."""
 
@@ -143,8 +146,14 @@ def make_data_step(model: ModelConfig) -> DataStep:
     return locate_in(model.data_step, __name__, "model.data_step")(model)
 
 
+def smooth_solution(blur: fourier.EquivalentBlur, y: Images, weight: Amount) -> Images:
+    """Returns the x that minimises 1/2 ||H x - y||^2 + weight/2 ||grad x||^2, in closed form."""
+    solve = fourier.closed_form if blur.periodic else fourier.closed_form_tapered
+    return solve(blur, y, None, weight, smooth=True)
+
+
 def weight_for_noise(
     log_weight: Float[Array, ""], log_noise_weight: Float[Array, ""], noise_std: Float[Array, " batch"]
 ) -> Float[Array, " batch"]:
-    """Returns exp(log_weight) (1 + exp(log_noise_weight) sigma^2), sigma on 0..255: the noisier, the less y counts."""
-    return jnp.exp(log_weight) * (1 + jnp.exp(log_noise_weight) * jnp.square(noise_std))
+    """Returns exp(10 log_weight) (1 + exp(log_noise_weight) sigma^2), sigma on 0..255: noise makes y count less."""
+    return jnp.exp(LOG_UNIT * log_weight) * (1 + jnp.exp(log_noise_weight) * jnp.square(noise_std))

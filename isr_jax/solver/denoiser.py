@@ -17,14 +17,17 @@ class Denoiser(nnx.Module):
     """
 
     uses_noise_std = True
-    macs_per_pixel = 0.0
-    """What the function costs is not known."""
     reach = None
-    """Nor how far it sees."""
+    """How far the function sees is not known."""
     features_per_lr_pixel = 64
 
     def __init__(self, denoise: Callable[[Array, Array], Array]):
         self.denoise = denoise
+
+    def macs_per_pixel(self, scale: int) -> float:
+        """Returns 0: what the function costs is not known, either."""
+        del scale
+        return 0.0
 
     def init_carry(self, lr_shape: tuple[Any, ...]) -> None:
         """Hands nothing on."""

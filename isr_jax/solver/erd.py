@@ -23,13 +23,36 @@ class ERD(nnx.Module):
     of the stage before), its output goes through depth-to-space; the same convolutions cost scale^2 times less.
     """
 
-    def __init__(self, config: ERDConfig, *, channels: int, scale: int, rngs: nnx.Rngs):
-        self.config, self.scale = config, scale
+    def __init__(
+        self,
+        config: ERDConfig,
+        *,
+        channels: int,
+        scale: int,
+        rngs: nnx.Rngs,
+        scales: tuple[int, ...] = (),
+        pictures: int = 1,
+    ):
+        """Builds the network.
+
+        Args:
+          config: Its shape.
+          channels: Of the pictures.
+          scale: HR size over LR size.
+          rngs: Random numbers of the first parameters.
+          scales: Of a network for several; `encoder` and `decoder` are then one for each, named "x2" and so on.
+          pictures: How many pictures are one input, beside each other in its channels; at LR resolution.
+        """
+        self.config, self.scale, self.scales = config, scale, scales
         features, border, weight_norm = config.features, config.border, config.weight_norm
         at_lr = config.resolution == "lr"
-        outputs = channels * scale**2 if at_lr else channels
-        inputs = outputs + at_lr * channels + config.noise_plane + config.carry_features * features
-        self.encoder = Conv(inputs, features, config.kernel_size, border=border, weight_norm=weight_norm, rngs=rngs)
+
+        def encoder(scale: int) -> Conv:
+            inputs = channels * (pictures * scale**2 + 1 if at_lr else pictures)
+            inputs += config.noise_plane + config.carry_features * features
+            return Conv(inputs, features, config.kernel_size, border=border, weight_norm=weight_norm, rngs=rngs)
+
+        self.encoder = nnx.Dict({f"x{s}": encoder(s) for s in scales}) if scales else encoder(scale)
         if config.feedback_steps:
             self.compress_prelu = PReLU(2 * features)
             self.compress = Conv(2 * features, features, 1, border=border, weight_norm=weight_norm, rngs=rngs)
@@ -48,31 +71,40 @@ class ERD(nnx.Module):
         )
         # Without weight normalisation (0 / 0) the LR network starts as the identity of the solver.
         zero_start = at_lr and not weight_norm
-        self.decoder = Conv(
-            features,
-            outputs,
-            config.kernel_size,
-            border="zero",
-            weight_norm=weight_norm,
-            norm_axis=INPUT_AXIS,  # PyTorch's decoder is a transposed convolution
-            kernel_init=nnx.initializers.zeros if zero_start else None,
-            rngs=rngs,
-        )
+
+        def decoder(scale: int) -> Conv:
+            return Conv(
+                features,
+                channels * scale**2 if at_lr else channels,
+                config.kernel_size,
+                border="zero",
+                weight_norm=weight_norm,
+                norm_axis=INPUT_AXIS,  # PyTorch's decoder is a transposed convolution
+                kernel_init=nnx.initializers.zeros if zero_start else None,
+                rngs=rngs,
+            )
+
+        self.decoder = nnx.Dict({f"x{s}": decoder(s) for s in scales}) if scales else decoder(scale)
 
     @property
     def uses_noise_std(self) -> bool:
         """Whether the noise level is one of its inputs."""
         return self.config.noise_plane
 
-    @property
-    def macs_per_pixel(self) -> float:
-        """Multiply-adds of the convolutions per HR pixel: 1.52 million for the released network."""
+    def heads(self, scale: int) -> tuple[Conv, Conv]:
+        """Returns the encoder and the decoder of a scale."""
+        if not self.scales:
+            return self.encoder, self.decoder
+        return self.encoder[f"x{scale}"], self.decoder[f"x{scale}"]
+
+    def macs_per_pixel(self, scale: int) -> float:
+        """Returns the multiply-adds of the convolutions per HR pixel: 1.52 million for the released network."""
         repeated = [conv for block in self.blocks for conv in (block.conv1, block.conv2)]
         if self.config.feedback_steps:
             repeated.append(self.compress)
         runs = max(1, self.config.feedback_steps)
-        macs = self.encoder.macs + self.decoder.macs + runs * sum(conv.macs for conv in repeated)
-        return macs / self.scale**2 if self.config.resolution == "lr" else float(macs)
+        macs = sum(conv.macs for conv in self.heads(scale)) + runs * sum(conv.macs for conv in repeated)
+        return macs / scale**2 if self.config.resolution == "lr" else float(macs)
 
     @property
     def reach(self) -> int:
@@ -92,7 +124,7 @@ class ERD(nnx.Module):
 
     def __call__(
         self,
-        image: Float[Array, "batch height width channels"],
+        image: Float[Array, "batch height width seen"],
         lr_residual: Float[Array, "batch lr_height lr_width channels"] | None = None,
         noise_std: Float[Array, " batch"] | None = None,
         carried: Float[Array, "batch lr_height lr_width features"] | None = None,
@@ -100,17 +132,19 @@ class ERD(nnx.Module):
         """Estimates the noise in each image.
 
         Args:
-          image: The picture after the gradient step, 0..255.
+          image: The picture after the data step, 0..255, and behind it in the channels what else the solver shows.
           lr_residual: H x - y on the same scale; at LR resolution only.
           noise_std: Noise level per image on the same scale; only if the configuration has a noise plane.
           carried: Features of the previous stage; only if the configuration carries them.
-        Returns: The noise estimate (same shape and unit as `image`), and the last features if they are carried.
+        Returns: The noise estimate (shape and unit of the picture), and the last features if they are carried.
         """
-        at_lr = self.config.resolution == "lr"
+        at_lr, scale = self.config.resolution == "lr", self.scale
         parts: list[Array] = [image]
         if at_lr:
             assert lr_residual is not None
-            parts = [space_to_depth(image, self.scale) / 255, lr_residual / 255]
+            scale = image.shape[1] // lr_residual.shape[1]
+            parts = [space_to_depth(image, scale) / 255, lr_residual / 255]
+        encoder, decoder = self.heads(scale)
         if self.config.noise_plane:
             assert noise_std is not None
             plane = noise_std[:, None, None, None] / (NOISE_UNIT if at_lr else 1)
@@ -118,16 +152,16 @@ class ERD(nnx.Module):
         if carried is not None:
             parts.append(carried)
         x = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else image
-        encoded = self.encoder(x.astype(self.config.precision))
+        encoded = encoder(x.astype(self.config.precision))
         hidden = self._run_blocks(encoded) if self.config.feedback_steps == 0 else encoded
         for _ in range(self.config.feedback_steps):
             # Note: the released code concatenates the features with themselves, the paper's figure with the encoder's.
             other = hidden if self.config.feedback_input == "hidden" else encoded
             both = jnp.concatenate([hidden, other], axis=-1)
             hidden = self._run_blocks(activate_convolve(self.compress_prelu, self.compress, both))
-        noise = self.decoder(hidden).astype(jnp.float32)
+        noise = decoder(hidden).astype(jnp.float32)
         features = hidden.astype(jnp.float32) if self.config.carry_features else None
-        return (depth_to_space(noise, self.scale) * 255 if at_lr else noise), features
+        return (depth_to_space(noise, scale) * 255 if at_lr else noise), features
 
     def _run_blocks(self, x: Array) -> Array:
         for block in self.blocks:

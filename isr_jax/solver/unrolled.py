@@ -11,7 +11,9 @@ one step towards it:
 D is the prior, a network (`erd`) that estimates the noise in u_k; P projects its estimate on the l2 ball that the noise
 lies in (`proximal`); sigma is the noise level of y; H is a physics (`isr_jax.physics.physics`), the model's own or one
 that is given with the pictures. alpha_k, w_k and D are learned. The K stages are one `jax.lax.scan`; one more data step
-may follow the last. With a data step that solves, the stages are half-quadratic splitting.
+may follow the last. With a data step that solves, the stages are half-quadratic splitting; the data step may also come
+after the proximal step, and the start be the solution without a network (`ModelConfig.start_weights`). One model may
+serve several scales: that of a call is its physics'.
 
 References: Umer, Foresti, Micheloni: Deep Iterative Residual Convolutional Network for Single Image Super-Resolution,
 ICPR 2020 (arXiv 2009.04809).
@@ -31,7 +33,7 @@ from isr_jax.config import ModelConfig
 from isr_jax.physics.names import make_physics
 from isr_jax.physics.noise_level import estimate_noise_std
 from isr_jax.physics.physics import Physics
-from isr_jax.solver.data_step import make_data_step, weight_for_noise
+from isr_jax.solver.data_step import LOG_UNIT, make_data_step, smooth_solution, weight_for_noise
 from isr_jax.solver.layers import fold_weight_norm
 from isr_jax.solver.proximal import noise_radius, project_l2_ball
 
@@ -47,6 +49,8 @@ class Observation(NamedTuple):
     """H."""
     prepared: Any
     """What the data step computed beforehand."""
+    shown: Float[Array, "batch hr_height hr_width others"] | None
+    """What the prior sees beside the picture: the other solutions without a network, in the channels."""
 
 
 class SolverState(NamedTuple):
@@ -93,9 +97,14 @@ class ISRResCNet(nnx.Module):
         self.data_step = make_data_step(config)
         if self.data_step.solves:
             weights = np.geomspace(*config.data_weight, num_stages + config.final_data_step)
-            self.log_weight = nnx.Param(jnp.asarray(np.log(weights), jnp.float32))
+            self.log_weight = nnx.Param(self._log_weights(weights))
             self.log_noise_weight = nnx.Param(jnp.zeros(()))
-        build = functools.partial(config.prior.build, channels=config.channels, scale=config.scale)
+        several: dict[str, Any] = {"scales": config.scales} if config.scales else {}
+        if config.start_weights:
+            self.log_start_weight = nnx.Param(self._log_weights(config.start_weights))
+            self.log_start_noise_weight = nnx.Param(jnp.zeros(()))
+            several["pictures"] = len(config.start_weights)
+        build = functools.partial(config.prior.build, channels=config.channels, scale=config.scale, **several)
         if config.per_stage:
             self.prior = jax.vmap(lambda key: build(rngs=nnx.Rngs(key)))(jax.random.split(rngs.params(), num_stages))
         else:
@@ -144,16 +153,26 @@ class ISRResCNet(nnx.Module):
             raise ValueError(f"lr has shape {lr.shape}; this model wants (N, height, width, {config.channels})")
         lr = lr.astype(jnp.float32)
         physics = make_physics(config.physics, scale=config.scale) if physics is None else physics
-        if physics.scale != config.scale:
-            raise ValueError(f"the physics has the scale {physics.scale}, the model {config.scale}")
-        x = physics.initial_estimate(lr)
+        if physics.scale not in config.all_scales:
+            own = ", ".join(map(str, config.all_scales))
+            raise ValueError(f"the physics has the scale {physics.scale}, the model {own}")
+        x = None if config.start_weights and config.noise_from == "lr" else physics.initial_estimate(lr)
         if noise_std is None and self.uses_noise_std:
             noise_std = estimate_noise_std(lr if config.noise_from == "lr" else x)
         elif noise_std is None:
             noise_std = jnp.zeros(lr.shape[0])
+        noise_std = jax.lax.stop_gradient(noise_std)
         prepared = self.data_step.prepare(physics, lr) if physics.observes else None
-        # The noise level is not differentiated.
-        observation = Observation(lr, jax.lax.stop_gradient(noise_std), physics, prepared)
+        shown = None
+        if config.start_weights:
+            log_weights, noise_weight = self._of_scale(self.log_start_weight, physics), self.log_start_noise_weight[...]
+            solutions = [
+                smooth_solution(prepared, lr, weight_for_noise(log_weight, noise_weight, noise_std))
+                for log_weight in log_weights
+            ]
+            x = solutions.pop(len(solutions) // 2)
+            shown = jnp.concatenate(solutions, axis=-1) if solutions else None
+        observation = Observation(lr, noise_std, physics, prepared, shown)
         return observation, SolverState(x, x, self.prior.init_carry(lr.shape))
 
     def iterate(
@@ -169,13 +188,13 @@ class ISRResCNet(nnx.Module):
             state = self._stage(observation, state, parameters, parameters.prior or prior).state
             return state, state.x
 
-        parameters = self._stage_parameters(prior, slice(first, last))
+        parameters = self._stage_parameters(prior, slice(first, last), observation.physics)
         return jax.lax.scan(jax.checkpoint(stage) if config.remat else stage, state, parameters)
 
     def terms(self, observation: Observation, state: SolverState, stage: int) -> StageTerms:
         """Returns what one stage makes of the state before it, term by term."""
         prior = self._folded_prior()
-        parameters = self._stage_parameters(prior, stage)
+        parameters = self._stage_parameters(prior, stage, observation.physics)
         return self._stage(observation, state, parameters, parameters.prior or prior)
 
     def final_data_step(
@@ -184,7 +203,8 @@ class ISRResCNet(nnx.Module):
         """Takes one more data step, if the configuration says so."""
         if not self.config.final_data_step:
             return x
-        x, _ = self._step_on_data(observation, x, self.log_weight[-1] if self.data_step.solves else None)
+        amount = self._of_scale(self.log_weight, observation.physics)[-1] if self.data_step.solves else None
+        x, _ = self._step_on_data(observation, x, amount)
         return jnp.clip(x, 0, 255) if self.config.clip else x
 
     @property
@@ -192,9 +212,10 @@ class ISRResCNet(nnx.Module):
         """Whether the result depends on the noise level."""
         return self.config.projection or self.prior.uses_noise_std or self.data_step.solves
 
-    def macs_per_pixel(self, num_stages: int | None = None) -> float:
+    def macs_per_pixel(self, num_stages: int | None = None, scale: int | None = None) -> float:
         """Returns the multiply-adds of the networks per HR pixel, in so many stages (all by default)."""
-        return self.prior.macs_per_pixel * (self.config.num_stages if num_stages is None else num_stages)
+        scale = self.config.scale if scale is None else scale
+        return self.prior.macs_per_pixel(scale) * (self.config.num_stages if num_stages is None else num_stages)
 
     def reach(self, physics: Physics | None = None, num_stages: int | None = None) -> int | None:
         """Returns how far an output pixel sees, in LR pixels; None if it sees the whole picture.
@@ -225,10 +246,18 @@ class ISRResCNet(nnx.Module):
     def _folded_prior(self) -> Any:
         return jax.vmap(fold_weight_norm)(self.prior) if self.config.per_stage else fold_weight_norm(self.prior)
 
-    def _stage_parameters(self, prior: Any, stages: slice | int) -> StageParameters:
+    def _log_weights(self, weights: Any) -> Array:
+        """Returns parameters of `weight_for_noise`, with a leading axis of scales if the model has several."""
+        logs = jnp.asarray(np.log(weights) / LOG_UNIT, jnp.float32)
+        return jnp.stack([logs] * len(self.config.scales)) if self.config.scales else logs
+
+    def _of_scale(self, log_weights: nnx.Param, physics: Physics) -> Array:
+        return log_weights[self.config.scales.index(physics.scale)] if self.config.scales else log_weights[...]
+
+    def _stage_parameters(self, prior: Any, stages: slice | int, physics: Physics) -> StageParameters:
         config, amount = self.config, None
         if self.data_step.solves:
-            amount = self.log_weight[stages]
+            amount = self._of_scale(self.log_weight, physics)[stages]
         elif config.learned_step:
             amount = self.step[stages]
         return StageParameters(
@@ -255,13 +284,20 @@ class ISRResCNet(nnx.Module):
         config, z = self.config, state.x
         if parameters.log_momentum is not None:
             z = z + jnp.exp(parameters.log_momentum) * (state.x - state.previous)
-        u, lr_residual = self._step_on_data(observation, z, parameters.amount)
-        noise, carried = prior(u, lr_residual, observation.noise_std, state.carried)
+        before = config.data_step_place == "before"
+        if before:
+            u, lr_residual = self._step_on_data(observation, z, parameters.amount)
+        else:
+            u, lr_residual = z, observation.physics.apply(z) - observation.lr
+        seen = u if observation.shown is None else jnp.concatenate([u, observation.shown], axis=-1)
+        noise, carried = prior(seen, lr_residual, observation.noise_std, state.carried)
         removed = noise
         if config.projection:
             radius = noise_radius(observation.noise_std, parameters.log_radius, noise[0].size)
             removed = project_l2_ball(noise, radius)
         x = u - removed
+        if not before:
+            x, _ = self._step_on_data(observation, x, parameters.amount)
         if config.clip:
             x = jnp.clip(x, 0, 255)
-        return StageTerms(z, u, noise, SolverState(x, state.x, carried))
+        return StageTerms(z, u if before else x, noise, SolverState(x, state.x, carried))
