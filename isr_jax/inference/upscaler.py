@@ -221,12 +221,12 @@ class Upscaler:
             noise_std=self._noise_std if noise_std is None else noise_std,
             scale=scale,
         )
-        scale = known.physics.scale
+        factor = known.physics.scale
         if count == 0:
             stages = (self.num_stages,) if all_stages else ()
-            yield np.empty((*stages, 0, height * scale, width * scale, channels), np.float32)
+            yield np.empty((*stages, 0, height * factor, width * factor, channels), np.float32)
             return
-        largest = max(1, min(self.batch_size, MAX_BATCH_PIXELS // (height * width * scale**2)))
+        largest = max(1, min(self.batch_size, MAX_BATCH_PIXELS // (height * width * factor**2)))
         size = math.ceil(count / math.ceil(count / largest))
         if count > 1:
             size = math.ceil(size / self._mesh.size) * self._mesh.size
@@ -268,7 +268,7 @@ class Upscaler:
             known["blur"] = blur_kernels(known["blur"], color=True)
         own = None if scale is None else self.own_scale(scale)
         hr = self.upscale_batch(pixels[None], scale=own, **known)[0]
-        return hr if scale == own else imresize(hr, size=scaled_size(pixels.shape, scale))
+        return hr if scale is None or scale == own else imresize(hr, size=scaled_size(pixels.shape, scale))
 
     def own_scale(self, scale: float | int) -> int:
         """Returns the model's own scale that serves to enlarge by any factor, the least that reaches it.

@@ -52,7 +52,7 @@ class ERD(nnx.Module):
             inputs += config.noise_plane + config.carry_features * features
             return Conv(inputs, features, config.kernel_size, border=border, weight_norm=weight_norm, rngs=rngs)
 
-        self.encoder = nnx.Dict({f"x{s}": encoder(s) for s in scales}) if scales else encoder(scale)
+        self.encoder: Any = nnx.Dict({f"x{s}": encoder(s) for s in scales}) if scales else encoder(scale)
         if config.feedback_steps:
             self.compress_prelu = PReLU(2 * features)
             self.compress = Conv(2 * features, features, 1, border=border, weight_norm=weight_norm, rngs=rngs)
@@ -84,7 +84,7 @@ class ERD(nnx.Module):
                 rngs=rngs,
             )
 
-        self.decoder = nnx.Dict({f"x{s}": decoder(s) for s in scales}) if scales else decoder(scale)
+        self.decoder: Any = nnx.Dict({f"x{s}": decoder(s) for s in scales}) if scales else decoder(scale)
 
     @property
     def uses_noise_std(self) -> bool:

@@ -156,13 +156,15 @@ class ISRResCNet(nnx.Module):
         if physics.scale not in config.all_scales:
             own = ", ".join(map(str, config.all_scales))
             raise ValueError(f"the physics has the scale {physics.scale}, the model {own}")
-        x = None if config.start_weights and config.noise_from == "lr" else physics.initial_estimate(lr)
+        x: Any = None
+        if not config.start_weights or config.noise_from == "initial":
+            x = physics.initial_estimate(lr)
         if noise_std is None and self.uses_noise_std:
             noise_std = estimate_noise_std(lr if config.noise_from == "lr" else x)
         elif noise_std is None:
             noise_std = jnp.zeros(lr.shape[0])
         noise_std = jax.lax.stop_gradient(noise_std)
-        prepared = self.data_step.prepare(physics, lr) if physics.observes else None
+        prepared: Any = self.data_step.prepare(physics, lr) if physics.observes else None
         shown = None
         if config.start_weights:
             log_weights, noise_weight = self._of_scale(self.log_start_weight, physics), self.log_start_noise_weight[...]

@@ -80,8 +80,9 @@ def _stacked(rule: optax.GradientTransformation) -> optax.GradientTransformation
         return {g: jnp.stack([params[n] for n in names]) if g.startswith(_STACK) else params[g] for g, names in groups}
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        new: Any
         new, state = rule.update(stack(updates), state, None if params is None else stack(params))
-        apart = {}
+        apart: dict[str, Any] = {}
         for group, names in stacks(updates).items():
             apart |= dict(zip(names, new[group] if group.startswith(_STACK) else [new[group]], strict=True))
         return apart, state
