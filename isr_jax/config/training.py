@@ -1,5 +1,7 @@
 """A training run: data, criterion, optimiser, devices, records."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
@@ -36,7 +38,10 @@ class DataConfig(Config):
     tile_size: Count = 480
     """Largest side of a sub-image, HR pixels; rounded down to a multiple of the scale."""
     patch_size: Count = 32
-    """Side of the training patches, LR pixels."""
+    """Side of the training patches, LR pixels of the model's `scale`; HR patches are as large for its other scales."""
+    scale_cycle: tuple[Count, ...] = ()
+    """Of a model of several scales: the scale of each step in turn; empty: all, one after the other. A batch is cut to
+    as many LR pixels as one of the largest scale has."""
     batch_size: Count = 16
     """Patches in a step, over all devices and processes."""
     placement: Literal["stream", "memory"] = "stream"
@@ -265,6 +270,21 @@ class TrainConfig(Config):
     """What follows a step that is not finite, beside the bundle that explains it: the run stops; goes on without that
     step's data; or also halves the learning rate from there on. It stops, too, after ten such steps in a row."""
 
+    @property
+    def scale_cycle(self) -> tuple[int, ...]:
+        """The scale of each step in turn."""
+        return self.data.scale_cycle or self.model.all_scales
+
+    @property
+    def data_scale(self) -> int:
+        """The scale at which pairs are read and drawn: the least common multiple of the model's."""
+        return math.lcm(*self.model.all_scales)
+
+    @property
+    def drawn(self) -> DataConfig:
+        """How patches are drawn at `data_scale`."""
+        return dataclasses.replace(self.data, patch_size=self.data.patch_size * self.model.scale // self.data_scale)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.steps > 0) == (self.epochs > 0):
@@ -274,11 +294,12 @@ class TrainConfig(Config):
                 f"data.batch_size is {self.data.batch_size}; it must be divisible by optimizer.accumulate, "
                 f"{self.optimizer.accumulate}"
             )
-        drawn = self.data.drawn_size(self.model.scale)
-        if self.data.tile_size < drawn * self.model.scale:
+        self._check_scales()
+        drawn = self.drawn.drawn_size(self.data_scale) * self.data_scale
+        if self.data.tile_size // self.data_scale * self.data_scale < drawn:
             raise ConfigError(
                 f"data.tile_size is {self.data.tile_size} HR pixels; a patch of data.patch_size={self.data.patch_size} "
-                f"at scale {self.model.scale} needs {drawn * self.model.scale}"
+                f"at scale {self.model.scale} needs {drawn}"
             )
         if self.data.degradation.active and self.data.degradation.told == "physics" and self.model.physics == "none":
             raise ConfigError('data.degradation.told="physics" needs a model with data steps; set model.physics')
@@ -298,4 +319,20 @@ class TrainConfig(Config):
         if self.loss.window and self.model.num_stages % self.loss.window:
             raise ConfigError(
                 f"loss.window is {self.loss.window}; it must divide model.num_stages, {self.model.num_stages}"
+            )
+
+    def _check_scales(self) -> None:
+        if unknown := set(self.data.scale_cycle) - set(self.model.all_scales):
+            raise ConfigError(f"data.scale_cycle names x{min(unknown)}; the model has {self.model.all_scales}")
+        if not self.model.scales:
+            return
+        if not self.data.degradation.active or self.data.degradation.told != "physics":
+            raise ConfigError("model.scales needs LR patches made in the step; give data.degradation its weights")
+        if self.data.placement != "memory":
+            raise ConfigError('model.scales needs data.placement="memory"')
+        side = self.data.patch_size * self.model.scale
+        if side % self.data_scale:
+            raise ConfigError(
+                f"data.patch_size is {self.data.patch_size}, {side} HR pixels; all of model.scales must divide them: "
+                f"{-(-side // self.data_scale) * self.data_scale} would do"
             )

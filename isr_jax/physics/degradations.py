@@ -39,13 +39,19 @@ class Degraded(NamedTuple):
 class Degradations:
     """The distribution that a configuration describes, for one scale."""
 
-    def __init__(self, config: DegradationConfig, scale: int):
+    def __init__(self, config: DegradationConfig, scale: int, *, drawn_scale: int | None = None):
         """Makes the kernels that are drawn from where they are not drawn themselves.
 
+        Args:
+          config: The distribution.
+          scale: HR size over LR size.
+          drawn_scale: A multiple of it, whose margin pictures are cut with; by default `scale`.
         Raises:
           ConfigError: If the file of measured kernels cannot be used, or a kernel does not fit `config.kernel_size`.
         """
         self.config, self.scale, size = config, scale, config.kernel_size
+        drawn_scale = drawn_scale or scale
+        self._margin = config.margin(drawn_scale) * drawn_scale // scale
         kinds = ("bicubic", "box", "gaussian", "motion", "measured")
         self._weights = {kind: weight for kind in kinds if (weight := getattr(config, kind))}
         self._banks: dict[str, np.ndarray] = {}
@@ -64,7 +70,7 @@ class Degradations:
           hr: 0..255; sides are multiples of the scale.
           keys: One a picture.
         """
-        config, margin = self.config, self.config.margin(self.scale)
+        config, margin = self.config, self._margin
         kernel_keys, noise_keys, level_keys, quality_keys = jnp.moveaxis(
             jax.vmap(lambda k: jax.random.split(k, 4))(keys), 1, 0
         )
@@ -87,7 +93,7 @@ class Degradations:
 
     def crop(self, hr: Images) -> Images:
         """Returns of pictures cut with a margin what their LR pictures show."""
-        margin = self.config.margin(self.scale) * self.scale
+        margin = self._margin * self.scale
         return hr[:, margin : hr.shape[1] - margin, margin : hr.shape[2] - margin]
 
     def _kernel(self, key: Array) -> Float[Array, "size size"]:

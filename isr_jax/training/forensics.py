@@ -35,7 +35,8 @@ def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray
     if groups:
         return f"the parameters are not finite before the first stage: {groups}"
     model = make_bind(ISRResCNet(config.model, rngs=nnx.Rngs(0)))(params)
-    observed = make_degrade(config)(batch, state.step, 0)
+    scale = config.scale_cycle[int(state.step) % len(config.scale_cycle)]
+    observed = make_degrade(config, scale)(batch, state.step, 0)
     term = _first_term(model, observed)
 
     def loss_of(params: Params) -> Any:

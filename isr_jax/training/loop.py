@@ -130,7 +130,7 @@ def _fit(
         validation = {
             name: validation_pairs(data, scale, channels) for name, data in zip(names, config.eval.data, strict=True)
         }
-        sub_images = datasets.sub_images(config.data, scale=scale, channels=channels)
+        sub_images = datasets.sub_images(config.drawn, scale=config.data_scale, channels=channels)
         per_epoch = steps_per_epoch(sub_images.size, config.data.batch_size)
         total = config.steps or math.ceil(config.epochs * per_epoch)
 
@@ -175,7 +175,7 @@ def _fit(
             )
         folder.report("running", first, total)
         recovery = Recovery(config, workdir, parallel, total_steps=total, failures=failures)
-        source: Any = parallel.replicate(load_memory(sub_images, scale)) if in_memory else None
+        source: Any = parallel.replicate(load_memory(sub_images, config.data_scale)) if in_memory else None
         batches: Iterator[Any] | None = None
         if not in_memory:
             share = {"shard": jax.process_index(), "shards": jax.process_count()}
@@ -207,7 +207,7 @@ def _fit(
             """Returns this process's part of the batch of the step after `state`."""
             if not in_memory:
                 return local_part(source)
-            draw = functools.partial(draw_batch, shards=1, seed=config.seed, config=config.data)
+            draw = functools.partial(draw_batch, shards=1, seed=config.seed, config=config.drawn)
             here = jax.tree.map(lambda a: a.addressable_data(0), (source, state.step))
             return to_host(jax.jit(draw)(*here, 0))
 

@@ -36,9 +36,12 @@ class Observed(NamedTuple):
         return {"physics": self.physics, "noise_std": self.noise_std}
 
 
-def make_degrade(config: TrainConfig) -> Callable[[Batch, ArrayLike, ArrayLike], Observed]:
+def make_degrade(config: TrainConfig, scale: int) -> Callable[[Batch, ArrayLike, ArrayLike], Observed]:
     """Makes the function that prepares a batch for the solver: LR patches made from the HR ones, if the run says so.
 
+    Args:
+      config: Of the run.
+      scale: Of the LR patches; of the batch, only as many are made as have the LR pixels of one at the largest scale.
     Returns: degrade(batch, step, first) of rows of the batch of `step`, uint8; `first` is the number of the first of
       them in the whole batch: what a patch becomes does not depend on the devices.
     """
@@ -46,10 +49,12 @@ def make_degrade(config: TrainConfig) -> Callable[[Batch, ArrayLike, ArrayLike],
         return lambda batch, step, first: Observed(
             jnp.asarray(batch["lr"], jnp.float32), jnp.asarray(batch["hr"], jnp.float32), None, None
         )
-    degradations = Degradations(config.data.degradation, config.model.scale)
+    degradations = Degradations(config.data.degradation, scale, drawn_scale=config.data_scale)
+    largest = max(config.model.all_scales)
 
     def degrade(batch: Batch, step: ArrayLike, first: ArrayLike) -> Observed:
-        hr = jnp.asarray(batch["hr"], jnp.float32)
+        rows = max(1, len(batch["hr"]) * scale**2 // largest**2)
+        hr = jnp.asarray(batch["hr"][:rows], jnp.float32)
         key = jax.random.fold_in(jax.random.key(config.seed + 2), step)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(hr.shape[0]))
         lr, physics, noise_std = degradations(hr, keys)
@@ -78,7 +83,8 @@ def make_step(
     schedule = config.schedule.build(total_steps)
     pixel_loss = config.loss.build()
 
-    degrade = make_degrade(config)
+    cycle, scales = config.scale_cycle, config.model.all_scales
+    degrades = [make_degrade(config, scale) for scale in scales]
 
     def loss_of(params: Params, batch: Observed) -> Float[Array, ""]:
         if config.loss.stages == "last":
@@ -156,10 +162,19 @@ def make_step(
     def step(state: TrainState, source: Any) -> tuple[TrainState, Metrics]:
         batch, shard = source, jax.lax.axis_index(AXIS)
         if config.data.placement == "memory":
-            batch = draw_batch(source, state.step, shard, shards, seed=config.seed, config=config.data)
-        observed = degrade(batch, state.step, shard * (config.data.batch_size // shards))
+            batch = draw_batch(source, state.step, shard, shards, seed=config.seed, config=config.drawn)
         rate = schedule(state.step) * state.rate_factor
-        new, metrics = (windows if config.loss.window else whole)(state, observed, rate)
+
+        def on_scale(degrade: Any, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+            observed = degrade(batch, state.step, shard * (config.data.batch_size // shards))
+            return (windows if config.loss.window else whole)(state, observed, rate)
+
+        branches = [functools.partial(on_scale, degrade) for degrade in degrades]
+        if len(branches) == 1:
+            new, metrics = branches[0](state, batch)
+        else:
+            turn = jnp.array([scales.index(scale) for scale in cycle])[state.step % len(cycle)]
+            new, metrics = jax.lax.switch(turn, branches, state, batch)
         new = dataclasses.replace(new, step=state.step + 1)
         new = jax.tree.map(lambda a, b: jnp.where(metrics["finite"], a, b), new, state)
         return new, {"learning_rate": rate, **metrics}

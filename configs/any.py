@@ -1,0 +1,69 @@
+"""python -m isr_jax.train configs/any.py --workdir runs/any --data.train FOLDER [FOLDER ...]
+
+isr-any: one model for any known blur and noise at x2, x3 and x4; each patch has a physics of its own, and the solver is
+given it. Three solutions in closed form, one deep ERD at LR resolution, a data step. 739,062 parameters; 151, 70 and
+42 thousand MAC per HR pixel at x2, x3 and x4.
+"""
+
+from isr_jax.config import (
+    CheckpointConfig,
+    DataConfig,
+    DegradationConfig,
+    ERDConfig,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+
+CONFIG = TrainConfig(
+    model=ModelConfig(
+        scale=4,
+        scales=(2, 3, 4),
+        num_stages=1,
+        physics="blur",
+        data_step="closed_form",
+        data_step_place="after",
+        data_weight=(1e-3, 1e-3),
+        start_weights=(1e-7, 1e-5, 1e-3),
+        extrapolation=False,
+        projection=False,
+        clip=False,
+        prior=ERDConfig(
+            features=48,
+            num_blocks=14,
+            feedback_steps=0,
+            kernel_size=3,
+            border="zero",
+            weight_norm=False,
+            first_shortcut=True,
+            resolution="lr",
+            noise_plane=True,
+        ),
+    ),
+    data=DataConfig(
+        patch_size=24,
+        batch_size=16,
+        placement="memory",
+        sampling="texture",
+        candidates=2,
+        degradation=DegradationConfig(
+            bicubic=2.0,
+            gaussian=4.0,
+            motion=3.0,
+            box=1.0,
+            noise_free=0.5,
+            noise_std=(0.0, 25.0),
+            rounding="floor",
+            border="periodic",
+        ),
+    ),
+    loss=LossConfig(kind="l1"),
+    optimizer=OptimizerConfig(kind="muon", b2=0.99, clip_norm=0.1, ema_decay=0.999),
+    schedule=ScheduleConfig(kind="cosine", learning_rate=1e-3, warmup_steps=200),
+    checkpoint=CheckpointConfig(every=500),
+    eval=EvalConfig(every=1000, log_every=50),
+    steps=40_000,
+)
