@@ -7,6 +7,7 @@ from PIL import Image
 from isr_jax.config import ConfigError, DataConfig, DegradationConfig, UserError
 from isr_jax.physics.resize import imresize
 from isr_jax.training.datasets import sub_images
+from isr_jax.training.memory import load_memory
 
 
 def write_photos(folder, sizes, seed=0):
@@ -113,6 +114,10 @@ def test_div2k_by_its_name(tmp_path, monkeypatch):
     assert len(elements) == 6
     np.testing.assert_array_equal(elements[1]["hr"], pictures[0][:, 12:])
     np.testing.assert_array_equal(elements[1]["lr"], imresize(pictures[0], 1 / 2)[:, 6:])
+    memory = load_memory(DataConfig(train=("div2k/bicubic_x2",), **config), scale=2, channels=3)
+    assert (memory.size, memory.fingerprint) == (built.size, built.fingerprint)
+    np.testing.assert_array_equal(memory.memory.hr, [e["hr"] for e in elements])
+    np.testing.assert_array_equal(memory.memory.lr, [e["lr"] for e in elements])
     with pytest.raises(UserError, match="at scale 4 needs"):
         sub_images(DataConfig(train=("div2k/bicubic_x2",), strict=True, **config), scale=4, channels=3)
     with pytest.raises(UserError, match="div2k/none"):

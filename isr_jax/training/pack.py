@@ -8,7 +8,9 @@ inside are used for messages and fingerprints alone. `training.packing` writes i
 import functools
 import hashlib
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +33,9 @@ class PackedPicture:
     name: str
     """Of its file."""
     member: str
-    """Where it is stored; empty: it could not be read when the pack was made."""
+    """Where it is stored; empty where it could not be read when the pack was made."""
+    error: str
+    """Why it could not be read; empty where it could."""
     sha256: str
     """Of the bytes stored, or of the file that could not be read."""
     height: int
@@ -85,7 +89,7 @@ class PackedSource:
           UserError: If they are damaged, or the picture could not be read when the pack was made.
         """
         if not picture.member:
-            raise UserError(f"{self.path}, {self.name}, {picture.name}: could not be read when it was packed")
+            raise UserError(f"{self.path}: left out when it was packed: {picture.error}")
         try:
             data = self.archive.read(picture.member)
         except (OSError, EOFError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
@@ -126,7 +130,7 @@ def read_pack(path: Path) -> Pack:
             raise ValueError
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (zipfile.BadZipFile, EOFError):
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError):
         raise UserError(f"{path} is no pack, or cut short: copy it again, or make it with isr-jax pack") from None
     except (KeyError, ValueError, TypeError, RuntimeError, NotImplementedError, RecursionError):
         raise UserError(f"{path} is a zip file, but no pack: make one with isr-jax pack") from None
@@ -173,6 +177,7 @@ def _picture(entry: dict[str, Any]) -> PackedPicture:
     return PackedPicture(
         name=name,
         member=str(entry["member"]),
+        error=str(entry["error"]),
         sha256=entry["sha256"],
         height=int(entry["height"]),
         width=int(entry["width"]),

@@ -78,7 +78,12 @@ def write_pack(folders: list[str], output: Path, *, max_size: int | None = None)
             best.replace(output)
     except OSError as error:
         raise UserError(f"{output}: cannot be written ({error.strerror or error})") from None
-    return read_pack(output)
+    pack = read_pack(output)
+    for source in pack.sources:
+        for picture in source.pictures():
+            if picture.error:
+                print(f"isr-jax: skipped {picture.error}", file=sys.stderr)
+    return pack
 
 
 def _best(folders: list[_Folder], beside: Path, max_size: int | None) -> Path:
@@ -156,7 +161,8 @@ def _write(folders: list[_Folder], path: Path, quality: int | None, max_size: in
 
         def add_pictures(paths: list[Path], place: str, quality: int | None) -> list[dict[str, Any]]:
             entries = []
-            for index, (picture, data) in enumerate(in_threads(functools.partial(_encode, quality=quality), paths)):
+            encode = functools.partial(_encode, folder=folder.name, quality=quality)
+            for index, (picture, data) in enumerate(in_threads(encode, paths)):
                 member = f"{place}/{index:06}" if data else ""
                 if member:
                     add(member, data)
@@ -180,7 +186,7 @@ def _write(folders: list[_Folder], path: Path, quality: int | None, max_size: in
         raise _TooLarge
 
 
-def _encode(path: Path, quality: int | None) -> tuple[PackedPicture, bytes]:
+def _encode(path: Path, *, folder: str, quality: int | None) -> tuple[PackedPicture, bytes]:
     """Returns what the manifest says of a picture, without its place, and the bytes to be stored.
 
     They are those of its file, or of WebP where that is smaller; none where the picture cannot be read.
@@ -189,12 +195,11 @@ def _encode(path: Path, quality: int | None) -> tuple[PackedPicture, bytes]:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    stored = None
+    stored, height, width, said = None, 0, 0, ""
     try:
-        pixels = read_pixels(InnerFile(name=path.name, within=str(path.parent), read_bytes=lambda: data), convert=True)
+        pixels = read_pixels(InnerFile(name=path.name, within=folder, read_bytes=lambda: data), convert=True)
     except UserError as error:
-        print(f"isr-jax: skipped {error}", file=sys.stderr)
-        height, width = 0, 0
+        said = str(error)
     else:
         height, width = pixels.shape[:2]
         if quality is not None and max(height, width) <= _MOST_WEBP:
@@ -206,9 +211,10 @@ def _encode(path: Path, quality: int | None) -> tuple[PackedPicture, bytes]:
     picture = PackedPicture(
         name=path.name,
         member="",
+        error=said,
         sha256=hashlib.sha256(data).hexdigest(),
         height=height,
         width=width,
         quality=stored,
     )
-    return picture, data if height else b""
+    return picture, b"" if said else data
