@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from isr_jax.train import load_config, parse_fields
 from isr_jax.training import datasets
-from isr_jax.training.data import draw_batch, load_memory, stream_batches
+from isr_jax.training.data import draw_batch
+from isr_jax.training.memory import load_memory
 
 SECONDS = 10
 
@@ -37,8 +38,8 @@ def main() -> None:
     config = parse_fields(load_config(Path(sys.argv[1])), sys.argv[2:])
     data, scale = config.data, config.model.scale
     sub_images = datasets.sub_images(data, scale=scale, channels=config.model.channels)
-    streamed = stream_batches(sub_images, data, scale=scale, seed=0, first_step=0, shard=0, shards=1)
-    memory = jax.device_put(load_memory(sub_images, scale))
+    streamed = datasets.stream_batches(sub_images, data, scale=scale, seed=0, first_step=0, shard=0, shards=1)
+    memory = jax.device_put(load_memory(data, scale=scale, channels=config.model.channels).memory)
     draw = jax.jit(lambda memory, step: draw_batch(memory, step, 0, 1, seed=0, config=data))
     size = f"{data.batch_size} patches of {data.patch_size * scale}x{data.patch_size * scale}"
     print(f"{size}: streamed {rate(lambda: next(streamed)):.0f} batches a second", flush=True)

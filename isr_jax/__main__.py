@@ -17,6 +17,7 @@ from isr_jax.config import ConfigError, UserError
 
 COMMANDS = {
     "train": "train a model on photographs: isr-jax train CONFIG.py --workdir RUN",
+    "pack": "pictures to train from, with their licences, as one file: isr-jax pack FOLDER... -o train.pack",
     "plot": "draw the curves of a run: isr-jax plot RUN",
     "replay": "repeat a training step that was not finite: isr-jax replay RUN/nonfinite_STEP",
     "evaluate": "PSNR and SSIM on a folder of pictures: isr-jax evaluate --model MODEL --data DIR",

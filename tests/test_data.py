@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from isr_jax.config import DataConfig
-from isr_jax.training.data import Memory, draw_batch, load_memory, stream_batches, validation_pairs
-from isr_jax.training.datasets import sub_images
+from isr_jax.training.data import Memory, draw_batch, validation_pairs
+from isr_jax.training.datasets import stream_batches, sub_images
+from isr_jax.training.memory import load_memory
 from tests.test_datasets import write_photos
 
 SCALE = 2
@@ -23,6 +24,11 @@ def built(tmp_path_factory):
         train=(str(photos),), cache_dir=str(folder / "cache"), tile_size=60, patch_size=6, batch_size=4, candidates=2
     )
     return config, sub_images(config, scale=SCALE, channels=3)
+
+
+@pytest.fixture(scope="module")
+def memory(built):
+    return load_memory(built[0], scale=SCALE, channels=3).memory
 
 
 def stream(built, first_step, count, *, shard=0, shards=1, seed=3, **changes):
@@ -72,9 +78,8 @@ def draws(memory, step, shard, shards, config):
     return jitted_draw(shards, config)(memory, jnp.int32(step), jnp.int32(shard))
 
 
-def test_draws_from_memory_do_not_depend_on_the_number_of_devices(built):
-    config, images = built
-    memory = load_memory(images, SCALE)
+def test_draws_from_memory_do_not_depend_on_the_number_of_devices(built, memory):
+    config, _ = built
     whole = draws(memory, 7, 0, 1, config)
     parts = [draws(memory, 7, i, 4, config) for i in range(4)]
     for name in whole:
@@ -83,10 +88,9 @@ def test_draws_from_memory_do_not_depend_on_the_number_of_devices(built):
 
 
 @pytest.mark.parametrize("placement", ["memory", "stream"])
-def test_lr_and_hr_patches_stay_aligned(built, placement):
+def test_lr_and_hr_patches_stay_aligned(built, memory, placement):
     # An HR picture that repeats each LR pixel: its patches say where the LR patch should lie, however turned.
     config, images = built
-    memory = load_memory(images, SCALE)
     hr = np.repeat(np.repeat(memory.lr, SCALE, 1), SCALE, 2)
     if placement == "memory":
         batches = [draws(memory._replace(hr=hr), step, 0, 1, config) for step in range(4)]
@@ -135,9 +139,7 @@ def test_texture_and_candidates_are_preferred():
     assert flat[4] < flat[1] / 2
 
 
-def test_pictures_are_weighted_by_area_and_texture(built):
-    _, images = built
-    memory = load_memory(images, SCALE)
+def test_pictures_are_weighted_by_area_and_texture(memory):
     assert memory.cumulative[-1] == pytest.approx(1)
     assert (np.diff(np.concatenate([[0], memory.cumulative])) > 0).all()
 
@@ -150,7 +152,7 @@ def test_pictures_of_two_sources_are_weighted_each_for_itself(tmp_path):
     def weights(*names):
         folders = tuple(str(tmp_path / name) for name in names)
         config = DataConfig(train=folders, cache_dir=str(tmp_path / "cache"), tile_size=40, patch_size=6)
-        return np.diff(load_memory(sub_images(config, scale=SCALE, channels=3), SCALE).cumulative, prepend=0)
+        return np.diff(load_memory(config, scale=SCALE, channels=3).memory.cumulative, prepend=0)
 
     a, b, both = weights("a"), weights("b"), weights("a", "b")
     np.testing.assert_allclose(both[:2] / both[:2].sum(), a, rtol=1e-5)

@@ -6,7 +6,8 @@ from PIL import Image
 
 from isr_jax.config import ConfigError, DataConfig, DegradationConfig, UserError
 from isr_jax.physics.resize import imresize
-from isr_jax.training.datasets import cache_folder, cut, sub_images
+from isr_jax.training.datasets import sub_images
+from isr_jax.training.memory import load_memory
 
 
 def write_photos(folder, sizes, seed=0):
@@ -16,26 +17,6 @@ def write_photos(folder, sizes, seed=0):
         pixels = imresize(rng.integers(0, 256, (height // 4 + 2, width // 4 + 2, 3)).astype(np.uint8), 5.0)
         Image.fromarray(pixels[:height, :width]).save(folder / f"{i}.png")
     return folder
-
-
-@pytest.mark.parametrize("length", [7, 48, 49, 95, 96, 97, 200])
-def test_cut_covers_the_side_in_multiples_of_the_scale(length):
-    length, tile, scale = length // 3 * 3, 48, 3
-    covered = np.zeros(length, int)
-    for start in cut(length, tile, scale):
-        assert start % scale == 0
-        covered[start : start + tile] += 1
-    assert covered.min() >= 1
-    assert covered.max() <= 2 or length < 2 * tile
-
-
-def test_the_cache_is_in_the_users_cache_folder_unless_named(tmp_path, monkeypatch):
-    monkeypatch.delenv("ISR_JAX_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder(DataConfig()) == tmp_path / "isr_jax"
-    monkeypatch.setenv("ISR_JAX_CACHE", str(tmp_path / "own"))
-    assert cache_folder(DataConfig()) == tmp_path / "own"
-    assert cache_folder(DataConfig(cache_dir=str(tmp_path / "named"))) == tmp_path / "named"
 
 
 def test_sub_images_are_aligned_and_cached_by_content(tmp_path):
@@ -133,6 +114,10 @@ def test_div2k_by_its_name(tmp_path, monkeypatch):
     assert len(elements) == 6
     np.testing.assert_array_equal(elements[1]["hr"], pictures[0][:, 12:])
     np.testing.assert_array_equal(elements[1]["lr"], imresize(pictures[0], 1 / 2)[:, 6:])
+    memory = load_memory(DataConfig(train=("div2k/bicubic_x2",), **config), scale=2, channels=3)
+    assert (memory.size, memory.fingerprint) == (built.size, built.fingerprint)
+    np.testing.assert_array_equal(memory.memory.hr, [e["hr"] for e in elements])
+    np.testing.assert_array_equal(memory.memory.lr, [e["lr"] for e in elements])
     with pytest.raises(UserError, match="at scale 4 needs"):
         sub_images(DataConfig(train=("div2k/bicubic_x2",), strict=True, **config), scale=4, channels=3)
     with pytest.raises(UserError, match="div2k/none"):

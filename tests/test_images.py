@@ -2,10 +2,12 @@
 
 import io
 import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from isr_jax.config import ConfigError, UserError
 from isr_jax.pictures.images import (
@@ -14,6 +16,7 @@ from isr_jax.pictures.images import (
     format_of,
     list_images,
     read_image,
+    read_size,
     write_image,
 )
 from isr_jax.pictures.picture import Picture
@@ -315,3 +318,28 @@ def test_transparent_pixels_take_the_colours_around_them(rng):
     filled = fill_transparent(noise, weights)
     np.testing.assert_array_equal(filled[weights > 0], noise[weights > 0])
     np.testing.assert_array_equal(fill_transparent(noise, np.zeros_like(weights)), noise)
+
+
+def test_the_size_of_a_picture_is_that_which_reading_it_gives(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    for orientation in (1, 3, 6, 8):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        for suffix in ("png", "jpg", "webp", "tif"):
+            path = tmp_path / f"{orientation}.{suffix}"
+            Image.fromarray(pixels).save(path, exif=exif)
+            assert read_size(path) == read_image(path).pixels.shape[:2]
+    with pytest.raises(UserError, match=r"none\.png"):
+        read_size(tmp_path / "none.png")
+    with pytest.raises(UserError, match="the album is not a picture"):
+        read_size(b"no picture", name="the album")
+
+
+def test_reading_in_threads_leaves_the_filters_of_warnings_as_they_were(tmp_path):
+    palette = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).convert("P")
+    palette.info["transparency"] = bytes(range(256))
+    palette.save(tmp_path / "warns.png")
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: read_image(tmp_path / "warns.png"), range(400)))
+    assert warnings.filters == before

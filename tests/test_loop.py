@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 import isr_jax
 from isr_jax.config import EvalConfig, OptimizerConfig, ScheduleConfig, UserError
 from isr_jax.training.checkpoint import Checkpoints
-from isr_jax.training.datasets import sub_images
+from isr_jax.training.memory import load_memory
 from isr_jax.training.run_folder import RunFolder
 from tests.small_run import assert_same_state, fresh_state, small_config
 from tests.test_datasets import write_photos
@@ -43,7 +43,7 @@ def records(run):
 
 
 def last_state(run, config):
-    fingerprint = sub_images(config.data, scale=config.model.scale, channels=3).fingerprint
+    fingerprint = load_memory(config.data, scale=config.model.scale, channels=3).fingerprint
     with Checkpoints(run, config, fingerprint) as checkpoints:
         restored = checkpoints.restore(fresh_state(config))
     assert restored is not None

@@ -32,7 +32,8 @@ class DataConfig(Config):
     removed: ClassVar[dict[str, str]] = {"synthesis": SYNTHESIS_REMOVED}
 
     train: tuple[str, ...] = ()
-    """Folders of HR pictures (or of HR/ and LRx<scale>/), or DIV2K by its TFDS name, as "div2k/bicubic_x4"."""
+    """Folders of HR pictures (or of HR/ and LRx<scale>/), packs of them (isr-jax pack), or DIV2K by its TFDS name, as
+    "div2k/bicubic_x4"."""
     cache_dir: str = ""
     """Where sub-images are kept between runs; empty: $ISR_JAX_CACHE, else isr_jax in $XDG_CACHE_HOME or ~/.cache."""
     tile_size: Count = 480
@@ -45,7 +46,8 @@ class DataConfig(Config):
     batch_size: Count = 16
     """Patches in a step, over all devices and processes."""
     placement: Literal["stream", "memory"] = "stream"
-    """Read sub-images from disk by tf.data, or hold all of them as uint8 on the device and crop there."""
+    """Read sub-images from disk by tf.data, or hold all of them as uint8 on the device and crop there, without
+    tensorflow."""
     sampling: Literal["epochs", "texture"] = "epochs"
     """Every sub-image once an epoch, or drawn in proportion to sqrt(picture area) x texture (only in memory)."""
     candidates: Count = 1

@@ -14,6 +14,8 @@ from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.sixteen_bits import decode_16_bits, low_byte_mode
 
 _READ_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # nothing that runs an interpreter, such as EPS
+_PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+"""Without any of these a PNG has no orientation; asked for its EXIF data, Pillow would decode it to look behind."""
 _pillow_limit = threading.Lock()
 
 
@@ -51,6 +53,18 @@ def decode(data: bytes, name: str, max_pixels: int) -> Picture:
             return picture_of(image, name, exif)
         with _open(data, name, max_pixels) as again:
             return picture_of(image, name, exif, decode_16_bits(image, again, low_bytes))
+
+
+def upright_size(data: bytes, name: str, max_pixels: int) -> tuple[int, int]:
+    """Returns the height and width that `decode` will give, from the head of the file."""
+    with _open(data, name, max_pixels) as image:
+        height, width = image.height, image.width
+        if image.format == "TIFF":  # whose size Pillow tells as it will be turned
+            return height, width
+        if image.format == "PNG" and not any(mark in data for mark in _PNG_EXIF):
+            return height, width
+        turned = read_exif(image).get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    return (width, height) if turned else (height, width)
 
 
 def picture_of(image: Image.Image, name: str, exif: Image.Exif, deep: np.ndarray | None = None) -> Picture:

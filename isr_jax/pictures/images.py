@@ -7,9 +7,11 @@ colour profile and resolution kept. Palettes become RGB, CMYK becomes sRGB, bile
 import io
 import os
 import struct
+import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import UInt
@@ -18,10 +20,12 @@ from PIL import ExifTags, Image
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.physics.resize import imresize
-from isr_jax.pictures.decoding import decode
+from isr_jax.pictures.decoding import decode, upright_size
 from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.sixteen_bits import encode_png16, encode_tiff16, to_8_bits
 from isr_jax.startup import silent_stderr
+
+T = TypeVar("T")
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is read unless told otherwise: a small file can hold a picture that fills the memory."""
@@ -38,17 +42,59 @@ FORMATS = {
 """What can be written, by the file's suffix. Read are these by their content, and GIF that is not animated."""
 
 
-def read_image(source: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Reads a picture: PNG, JPEG, WebP, TIFF, BMP or GIF, whatever its name says.
+class _NoWarnings:
+    """Silences Pillow's notes on odd metadata while any thread is within.
+
+    Python's filters belong to the whole process: `warnings.catch_warnings` in two threads at once can leave them off.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._caught = threading.Lock(), 0, warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._caught = warnings.catch_warnings()
+                self._caught.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._caught.__exit__(None, None, None)
+
+
+_no_warnings = _NoWarnings()
+
+
+def read_image(source: str | os.PathLike | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Picture:
+    """Reads a picture: PNG, JPEG, WebP, TIFF, BMP or GIF, whatever its name says. Several threads may at once.
 
     Args:
       source: A path, or the bytes of a file.
+      name: What messages call it; by default its path.
       max_pixels: Larger pictures are refused before they are decoded.
     Returns: The picture, upright.
     Raises:
       UserError: If it is missing, damaged, not a picture, animated, too large, or of a kind that is not supported.
     """
-    name = "the picture" if isinstance(source, bytes) else str(source)
+    return _read(decode, source, name, max_pixels)
+
+
+def read_size(source: str | os.PathLike | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Returns the height and width of the picture that `read_image` would read, without decoding it.
+
+    Raises:
+      UserError: As `read_image`, as far as the head of the file tells.
+    """
+    return _read(upright_size, source, name, max_pixels)
+
+
+def _read(decoder: Callable[[bytes, str, int], T], source: str | os.PathLike | bytes, name: str, max_pixels: int) -> T:
+    """Calls a decoder with the bytes of a file; whatever it raises becomes an error of one line."""
+    name = name or ("the picture" if isinstance(source, bytes) else str(source))
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
     except OSError as error:
@@ -56,12 +102,11 @@ def read_image(source: str | os.PathLike | bytes, *, max_pixels: int = MAX_PIXEL
     if not data:
         raise UserError(f"{name} is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's notes on odd metadata
+        with _no_warnings:
             if data[:2] in (b"II", b"MM"):
                 with silent_stderr():
-                    return decode(data, name, max_pixels)
-            return decode(data, name, max_pixels)
+                    return decoder(data, name, max_pixels)
+            return decoder(data, name, max_pixels)
     except UserError:
         raise
     except Image.UnidentifiedImageError as error:

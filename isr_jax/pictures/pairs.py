@@ -14,9 +14,9 @@ bit-exact imresize makes LR.
 import hashlib
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,7 +24,7 @@ from PIL import Image
 
 from isr_jax.config import ConfigError, UserError
 from isr_jax.physics.resize import crop_to_multiple, imresize
-from isr_jax.pictures.images import list_images, read_image
+from isr_jax.pictures.images import list_images, read_image, read_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,40 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InnerFile:
+    """The file of a picture that lies inside another file."""
+
+    name: str
+    """Its own name."""
+    within: str
+    """What messages call the other one."""
+    read_bytes: Callable[[], bytes]
+    """Returns the content; raises UserError."""
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePath(self.name).stem
+
+    def __str__(self) -> str:
+        return f"{self.within}, {self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PairFiles:
     """Where a pair lies."""
 
-    hr: Path
-    lr: Path | None
+    hr: Path | InnerFile
+    lr: Path | InnerFile | None
     """None if LR is to be made."""
+
+    def lr_size(self, scale: int, *, least: int) -> tuple[int, int] | None:
+        """Returns the height and width of LR, by the head of the HR file; None where `read` would raise for sure."""
+        try:
+            height, width = (side // scale for side in read_size(_source(self.hr), name=str(self.hr)))
+        except UserError:
+            return None
+        return (height, width) if min(height, width) * scale >= max(least, scale) else None
 
     def read(self, scale: int, *, channels: int | None = None, least: int = 1, convert: bool = False) -> Pair:
         """Reads the pair.
@@ -139,6 +167,27 @@ def list_pairs(folder: Path, scale: int) -> list[PairFiles]:
     return [PairFiles(hr=path, lr=lr[path.stem]) for path in hr_paths]
 
 
+def files_digest(hr: Iterable[tuple[str, bytes]], lr: Iterable[tuple[str, bytes]]) -> str:
+    """Returns a digest of the files of pairs: of the names and SHA-256 hashes of HR, in their order, and of LR."""
+    digest = hashlib.sha256()
+    for name, content in [*hr, *sorted(lr, key=lambda file: PurePath(file[0]).stem)]:
+        digest.update(name.encode(errors="surrogateescape") + b"\0" + content)
+    return digest.hexdigest()
+
+
+def hash_file(path: Path) -> bytes:
+    """Returns the SHA-256 hash of a file.
+
+    Raises:
+      UserError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+
+
 def match_pair(
     hr: UInt8[np.ndarray, "height width hr_channels"],
     lr: UInt8[np.ndarray, "lr_height lr_width lr_channels"] | None,
@@ -182,20 +231,24 @@ def match_pair(
     return hr, lr
 
 
+def _source(file: Path | InnerFile) -> Path | bytes:
+    return file if isinstance(file, Path) else file.read_bytes()
+
+
 def read_pixels(
-    path: Path, *, channels: int | None = None, convert: bool = False
+    file: Path | InnerFile, *, channels: int | None = None, convert: bool = False
 ) -> UInt8[np.ndarray, "height width channels"]:
     """Reads a picture of 8 bits; the arguments are those of `PairFiles.read`.
 
     Raises:
       UserError: If the file is missing or no picture; without `convert`, if it has 16 bits or is transparent.
     """
-    picture = read_image(path)
+    picture = read_image(_source(file), name=str(file))
     pixels = picture.pixels
     if not convert and pixels.dtype != np.uint8:
-        raise UserError(f"{path} has 16 bits; scores are of 8: convert it")
+        raise UserError(f"{file} has 16 bits; scores are of 8: convert it")
     if not convert and picture.alpha is not None and not (picture.alpha == 255).all():
-        raise UserError(f"{path} is transparent; scores know no transparency: flatten it")
+        raise UserError(f"{file} is transparent; scores know no transparency: flatten it")
     if pixels.dtype != np.uint8:
         pixels = np.round(pixels / 257).astype(np.uint8)
     return pixels if channels is None else as_channels(pixels, channels)

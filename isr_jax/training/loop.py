@@ -28,17 +28,18 @@ from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
 from isr_jax.files import replace_file
 from isr_jax.models.model_file import get_params, save_model
 from isr_jax.solver.unrolled import ISRResCNet
-from isr_jax.training import datasets
 from isr_jax.training.checkpoint import WHOLE, Checkpoints
 from isr_jax.training.clock import Clock
-from isr_jax.training.data import Batch, draw_batch, load_memory, steps_per_epoch, stream_batches, validation_pairs
+from isr_jax.training.data import Batch, draw_batch, steps_per_epoch, validation_pairs
 from isr_jax.training.evaluation import make_evaluation, stage_parameters
+from isr_jax.training.memory import load_memory
 from isr_jax.training.parallel import any_process, local_part, start, to_host
 from isr_jax.training.recovery import Recovery
 from isr_jax.training.run_folder import RunFolder
 from isr_jax.training.state import TrainState, init_state, make_bind
 from isr_jax.training.step import make_step
 from isr_jax.training.stopping import StopRequests
+from isr_jax.training.sub_images import needs_tensorflow
 from isr_jax.training.warm_start import warm_start
 from isr_jax.training.writers import Writers
 
@@ -130,7 +131,13 @@ def _fit(
         validation = {
             name: validation_pairs(data, scale, channels) for name, data in zip(names, config.eval.data, strict=True)
         }
-        sub_images = datasets.sub_images(config.drawn, scale=config.data_scale, channels=channels)
+        in_memory = config.data.placement == "memory"
+        if in_memory:
+            sub_images: Any = load_memory(config.drawn, scale=config.data_scale, channels=channels)
+        else:
+            with needs_tensorflow('data.placement="stream"', 'set data.placement="memory"'):
+                from isr_jax.training import datasets
+            sub_images = datasets.sub_images(config.data, scale=scale, channels=channels)
         per_epoch = steps_per_epoch(sub_images.size, config.data.batch_size)
         total = config.steps or math.ceil(config.epochs * per_epoch)
 
@@ -141,7 +148,6 @@ def _fit(
         params = get_params(model)
         optimizer = config.optimizer.build()
         state = parallel.replicate(init_state(params, optimizer))
-        in_memory = config.data.placement == "memory"
         step_fn = parallel.map_step(
             make_step(model, config, total_steps=total, shards=parallel.size), sharded=not in_memory
         )
@@ -175,11 +181,13 @@ def _fit(
             )
         folder.report("running", first, total)
         recovery = Recovery(config, workdir, parallel, total_steps=total, failures=failures)
-        source: Any = parallel.replicate(load_memory(sub_images, config.data_scale)) if in_memory else None
+        source: Any = parallel.replicate(sub_images.memory) if in_memory else None
         batches: Iterator[Any] | None = None
         if not in_memory:
             share = {"shard": jax.process_index(), "shards": jax.process_count()}
-            batches = stream_batches(sub_images, config.data, scale=scale, seed=config.seed, first_step=first, **share)
+            batches = datasets.stream_batches(
+                sub_images, config.data, scale=scale, seed=config.seed, first_step=first, **share
+            )
 
         # -------------------------------------------------------------------------------------------------------------
         # What the loop does now and then.
