@@ -25,9 +25,9 @@ def main(argv: list[str] | None = None) -> int | None:
     output = arguments.output or arguments.run / "curves.png"
     if output.suffix != ".png":
         raise ConfigError(f"--output {output}: the curves are a PNG; name it .png")
-    from isr_jax.training.curves import draw_curves, read_curves  # here: --help must not wait for matplotlib
+    from isr_jax.training.curves import draw_run  # here: --help must not wait for matplotlib
 
-    draw_curves(read_curves(arguments.run), output)
+    draw_run(arguments.run, output)
     print(output)
 
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_blocked(program: str, packages: tuple[str, ...], *arguments: str | Path, **options: Any) -> Any:
-    """Runs Python code with `packages` missing; `sys.argv[1:]` are the arguments. Returns a CompletedProcess of text."""
+    """Runs Python code with `packages` missing and `arguments` in sys.argv[1:]; returns a CompletedProcess of text."""
     block = f"import sys; sys.modules.update(dict.fromkeys({packages!r}))\n"
     command = [sys.executable, "-c", block + program, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}

@@ -6,6 +6,7 @@ writes the metadata in another order at every call, so that one model would not 
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def decode_tensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return tensors, metadata
 
 
-def read_metadata(path: str | Path) -> dict[str, str]:
+def read_metadata(path: str | os.PathLike) -> dict[str, str]:
     """Returns the metadata of a file; the numbers are not read.
 
     Raises:
