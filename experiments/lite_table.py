@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 
 from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import Row, run_benchmark
-from isr_jax.benchmark.report import PAPER
 from isr_jax.config import ModelConfig
 from isr_jax.files import replace_file
 from isr_jax.inference.upscaler import Upscaler, load
 from isr_jax.pictures.pairs import read_dataset
+from isr_jax.pictures.published import PAPER
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process
 

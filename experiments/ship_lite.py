@@ -20,9 +20,9 @@ import numpy as np
 
 from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import Row, run_benchmark
-from isr_jax.benchmark.report import PAPER
 from isr_jax.files import replace_file
 from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
+from isr_jax.pictures.published import PAPER
 from isr_jax.startup import prepare_process
 
 ROOT = Path(__file__).resolve().parents[1]

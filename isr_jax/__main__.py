@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from isr_jax.config import ConfigError, UserError
+from isr_jax.version import package_version
 
 COMMANDS = {
     "train": "train a model on photographs: isr-jax train CONFIG.py --workdir RUN",
@@ -100,7 +101,7 @@ def dispatch(argv: list[str] | None = None) -> int | None:
         print("\nisr-jax COMMAND --help explains a command.")
         return 0 if argv else 2
     if argv[0] == "--version":
-        print("isr_jax", importlib.import_module("importlib.metadata").version("isr_jax"))
+        print("isr_jax", package_version())
         return 0
     if argv[0] not in COMMANDS:
         raise ConfigError(f"unknown command {argv[0]!r}; the commands are {', '.join(COMMANDS)}")

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
 from isr_jax.__main__ import run
-from isr_jax.command_line import parse_arguments
+from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError, ModelConfig, UserError
 from isr_jax.models.certificate import certify
 from isr_jax.models.convert_torch import export_weights, import_weights, is_model
@@ -26,9 +24,9 @@ from isr_jax.models.torch_names import Mode, WeightNormNames
 class ConvertOptions:
     """The arguments of the command."""
 
-    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="IN")]
+    source: Annotated[str, Positional, arg(metavar="IN")]
     """PyTorch weights (.pth, .pt, .safetensors), or a model of ours: its file, run folder or shipped name."""
-    target: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    target: Annotated[Path, Positional, arg(metavar="OUT")]
     """The file to write: a model file, or, for a model of ours, .safetensors under PyTorch's names."""
     scale: int | None = None
     """Super-resolution factor of PyTorch weights, which they do not tell; 4 if not given."""

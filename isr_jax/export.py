@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from isr_jax.__main__ import run
-from isr_jax.command_line import parse_arguments
+from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
 from isr_jax.models.export import export_stablehlo
@@ -18,7 +16,7 @@ from isr_jax.models.model_file import find_model, load_model
 class ExportOptions:
     """The arguments of the command."""
 
-    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    model: Annotated[str, Positional, arg(metavar="MODEL")]
     """A shipped name, a model file, or a run folder."""
     format: Literal["stablehlo"] = "stablehlo"
     """What to write; so far StableHLO alone, as `jax.export` serialises it."""

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from isr_jax.__main__ import run
-from isr_jax.command_line import parse_arguments
+from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError
 from isr_jax.training.pack import SUFFIX, Pack, read_pack
 from isr_jax.training.packing import write_pack
@@ -18,9 +16,9 @@ from isr_jax.training.packing import write_pack
 class PackOptions:
     """The arguments of the command."""
 
-    inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER...")]
+    inputs: Annotated[tuple[str, ...], Positional, arg(metavar="FOLDER...")]
     """Folders of pictures, or of HR/ and LRx<scale>/, in the order in which training reads them; with --show, packs."""
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    output: Annotated[Path | None, arg(aliases=["-o"])] = None
     """The file to write; its name ends in .pack, and data.train takes it."""
     max_size: str | None = None
     """Largest size of the file, as 60M (K, M and G are powers of 1024). Where the pictures' files do not fit, pictures

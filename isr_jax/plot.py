@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from isr_jax.__main__ import run
-from isr_jax.command_line import parse_arguments
+from isr_jax.command_line import Positional, parse_arguments
 from isr_jax.config import ConfigError
 
 
@@ -15,7 +13,7 @@ from isr_jax.config import ConfigError
 class Arguments:
     """The command line."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, Positional]
     """Run folder."""
     output: Path | None = None
     """Where the PNG goes; RUN/curves.png if not given."""
@@ -27,9 +25,9 @@ def main(argv: list[str] | None = None) -> int | None:
     output = arguments.output or arguments.run / "curves.png"
     if output.suffix != ".png":
         raise ConfigError(f"--output {output}: the curves are a PNG; name it .png")
-    from isr_jax.training.curves import draw_curves, read_curves  # here: --help must not wait for matplotlib
+    from isr_jax.training.curves import draw_run  # here: --help must not wait for matplotlib
 
-    draw_curves(read_curves(arguments.run), output)
+    draw_run(arguments.run, output)
     print(output)
 
 

@@ -7,11 +7,10 @@ from typing import Annotated
 
 import jax
 import numpy as np
-import tyro
 from flax import nnx
 
 from isr_jax.__main__ import run
-from isr_jax.command_line import parse_arguments
+from isr_jax.command_line import Positional, parse_arguments
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.forensics import diagnose, read_bundle
 from isr_jax.training.parallel import Parallel
@@ -22,7 +21,7 @@ from isr_jax.training.step import make_step
 class Arguments:
     """The command line."""
 
-    bundle: Annotated[Path, tyro.conf.Positional]
+    bundle: Annotated[Path, Positional]
     """Folder that train wrote, RUN/nonfinite_STEP."""
 
 

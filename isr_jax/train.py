@@ -2,6 +2,8 @@
 
 The same command resumes a run that was stopped. Exit code 0: the run is complete; 75: it was stopped before that, by a
 signal or --max-minutes, with its last step saved; RUN/status.json says the same. It calls `isr_jax.training.loop.fit`.
+
+``isr-jax train --follow RUN`` shows a run that another process trains, until it ends; its exit code is that of the run.
 """
 
 import os
@@ -14,7 +16,7 @@ from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, TrainConfig
 from isr_jax.startup import prepare_process, process_began
 
-_USAGE = "usage: isr-jax train CONFIG.py --workdir RUN [--field value ...], or CONFIG.py --plan"
+_USAGE = "usage: isr-jax train CONFIG.py --workdir RUN [--field value ...], or CONFIG.py --plan, or --follow RUN"
 
 
 def main(argv: list[str] | None = None) -> int | None:
@@ -25,6 +27,8 @@ def main(argv: list[str] | None = None) -> int | None:
     if argv[0] in ("-h", "--help"):
         print(f"{_USAGE}\n\nThe fields, with their defaults before CONFIG.py changes them:\n")
         parse_fields(TrainConfig(steps=1), ["--help"])
+    if argv[0].partition("=")[0] == "--follow":
+        return _follow(argv)
     config = load_config(Path(argv[0]))
     rest, workdir = _take(argv[1:], "--workdir")
     if plan := "--plan" in rest:
@@ -74,6 +78,18 @@ def parse_fields(config: TrainConfig, arguments: list[str]) -> TrainConfig:
     return parse_arguments(
         TrainConfig, arguments, prog="isr-jax train CONFIG.py --workdir RUN", description="", default=config
     )
+
+
+def _follow(argv: list[str]) -> int:
+    rest, folder = _take(argv, "--follow")
+    if rest or not folder:
+        raise ConfigError(f"--follow takes one run folder; {_USAGE}")
+    from isr_jax.training.follow import follow
+
+    try:
+        return follow(Path(folder))
+    except KeyboardInterrupt:  # the way to leave it
+        return 130
 
 
 def _take(arguments: list[str], name: str) -> tuple[list[str], str | None]:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import tyro
 
 from isr_jax.__main__ import in_flags, run
-from isr_jax.command_line import parse_arguments
+from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BicubicUpscaler
@@ -32,9 +31,9 @@ Enlarge = Callable[[Picture], tuple[Picture, np.ndarray]]
 class UpscaleConfig:
     """The arguments of the command."""
 
-    inputs: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="INPUT...")]
+    inputs: Annotated[tuple[str, ...], Positional, arg(metavar="INPUT...")]
     """Pictures, folders (with all below them), patterns such as "photos/*.png", or - for standard input."""
-    output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
+    output: Annotated[str, arg(aliases=["-o"])]
     """A file, or a folder for several pictures; .npy keeps float32 on 0..255; - is standard output (PNG)."""
     model: str = ""
     """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4, or -x2 or -x3 by --scale."""
@@ -47,7 +46,7 @@ class UpscaleConfig:
     blur: str | None = None
     """What blurred the pictures: 1.6, or 1.6,0.8,30 (two standard deviations in HR pixels and an angle in degrees),
     or a kernel (.npy, k x k or k x k x channels)."""
-    noise: Annotated[float | None, tyro.conf.arg(aliases=["--noise-std"])] = None
+    noise: Annotated[float | None, arg(aliases=["--noise-std"])] = None
     """Noise level of the pictures on the 0..255 scale; estimated from each by default."""
     format: str | None = None
     """Suffix of the files in an output folder, such as png; that of the input by default (of a GIF: png)."""

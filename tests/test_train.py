@@ -290,6 +290,37 @@ def test_curves_are_drawn(uninterrupted, tmp_path, capfd):
     assert "metrics.jsonl" in one_line(capfd)
 
 
+def follow(workdir):
+    """Starts a process that watches a run."""
+    command = [sys.executable, "-m", "isr_jax.train", "--follow", str(workdir)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)
+
+
+def test_a_run_is_followed_from_another_process_until_it_is_stopped(folder, tmp_path):
+    run = tmp_path / "run"
+    process = start(folder, run, "--steps", "1000000")
+    while process.poll() is None and not (run / "lock").exists():
+        time.sleep(0.05)
+    watching, leaving = follow(run), follow(run)
+    while process.poll() is None and not (
+        (record := run / "metrics.jsonl").exists() and "psnr_y" in record.read_text()
+    ):
+        time.sleep(0.05)
+    assert leaving.poll() is None
+    leaving.send_signal(signal.SIGINT)
+    _, complaint = leaving.communicate(timeout=60)
+    assert (leaving.returncode, complaint) == (130, "")
+    process.send_signal(signal.SIGTERM)
+    finish(process, code=75)
+    shown, complaint = watching.communicate(timeout=60)
+    assert (watching.returncode, complaint) == (75, "")
+    assert re.search(r"^step \d+ of 1000000: loss ", shown, re.MULTILINE)
+    assert re.search(r"^step 20: valid/psnr_y \d", shown, re.MULTILINE)
+    last = r"stopped at step \d+ of 1000000 by SIGTERM; the same command goes on"
+    assert re.fullmatch(last, shown.splitlines()[-1])
+
+
 def test_the_plan_tells_what_remat_and_truncation_save(folder, capfd):
     stages = ["--model.num-stages", "6", "--data.batch-size", "256"]
     assert exit_code(main, [str(folder / "memory.py"), "--plan", *stages]) == 0

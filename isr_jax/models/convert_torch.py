@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig, UserError
 from isr_jax.files import replace_file
+from isr_jax.models import tensor_file
 from isr_jax.models.model_file import parameters_to_dict
 from isr_jax.models.torch_file import parse_torch_file, read_bytes
 from isr_jax.models.torch_names import (
@@ -127,28 +126,18 @@ def is_safetensors(data: bytes) -> bool:
 def is_model(path: Path) -> bool:
     """Whether the file is a model of this package, by the note in its header."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return (file.metadata() or {}).get("format") == "isr_jax"
-    except (safetensors.SafetensorError, OSError):
+        return tensor_file.read_metadata(path).get("format") == "isr_jax"
+    except (ValueError, OSError):
         return False
 
 
 def _read_safetensors(data: bytes, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Returns the tensors, and what `export_weights` noted beside them."""
-    tensors = {}
     try:
-        for name, view in safetensors.deserialize(data):
-            dtype, raw = view["dtype"], bytes(view["data"])
-            if dtype == "BF16":  # exact in float32
-                array = (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
-            else:
-                array = np.frombuffer(raw, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}.get(dtype, "u1"))
-                array = array if dtype[0] == "F" else np.zeros(view["shape"], "u1")  # refused later, by its name
-            tensors[name] = array.reshape(view["shape"])
-        header = json.loads(data[8 : 8 + struct.unpack_from("<Q", data)[0]])
-        notes = json.loads(header.get("__metadata__", {}).get("isr_jax", "{}"))
+        tensors, metadata = tensor_file.decode_tensors(data)
+        notes = json.loads(metadata.get("isr_jax", "{}"))
         _check_notes(notes)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: damaged, or not a .safetensors file ({error})") from None
     return tensors, notes
 
@@ -295,7 +284,7 @@ def export_weights(path: str | Path, model: ISRResCNet, *, names: WeightNormName
     notes: dict[str, Any] = {"scale": config.scale, "feedback_steps": config.erd.feedback_steps}
     if config.physics in modes:
         notes["mode"] = modes[config.physics]
-    data = safetensors.numpy.save(tensors, metadata={"format": "pt", "isr_jax": json.dumps(notes)})
+    data = tensor_file.encode_tensors(tensors, {"format": "pt", "isr_jax": json.dumps(notes)})
     replace_file(Path(path), lambda temporary: temporary.write_bytes(data))
 
 

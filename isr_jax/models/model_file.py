@@ -7,19 +7,18 @@ sense of the file. A model is named by a shipped name, the path of such a file, 
 import json
 import os
 import re
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 from flax import nnx
 
 from isr_jax.config import ConfigError, ModelConfig, UserError, config_from_dict, config_to_dict
 from isr_jax.files import replace_file
+from isr_jax.models import tensor_file
 from isr_jax.solver.unrolled import ISRResCNet
+from isr_jax.version import package_version
 
 MODEL_FILE = "model.safetensors"
 KIND, VERSION = "unrolled", 2
@@ -104,11 +103,11 @@ def save_model(
       dtype: Of the numbers in the file. Half precision halves it; numbers beyond 65,504 have none.
     """
     path = Path(path)
-    text = {"format": "isr_jax", "kind": KIND, "version": str(VERSION), "written_by": f"isr_jax {version('isr_jax')}"}
+    text = {"format": "isr_jax", "kind": KIND, "version": str(VERSION), "written_by": f"isr_jax {package_version()}"}
     text["config"] = json.dumps(config_to_dict(model.config))
     text |= {key: json.dumps(value) for key, value in (metadata or {}).items()}
     parameters = {name: value.astype(dtype) for name, value in parameters_to_dict(model).items()}
-    data = safetensors.numpy.save(parameters, metadata=text)
+    data = tensor_file.encode_tensors(parameters, text)
     replace_file(path, lambda temporary: temporary.write_bytes(data))
 
 
@@ -119,8 +118,7 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
       UserError: If it is not a model file of this package.
     """
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            text = file.metadata() or {}
+        text = tensor_file.read_metadata(path)
         if text.get("format") != "isr_jax":
             raise UserError(
                 f"{path} is a safetensors file, but not an isr_jax model: convert it first (isr-jax convert)"
@@ -130,13 +128,13 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
             reader = text.get("written_by", "a newer isr_jax")
             raise UserError(
                 f'{path} is a model of kind "{kind}", version {number}, which this is too old for (isr_jax'
-                f" {version('isr_jax')}): {reader} reads it"
+                f" {package_version()}): {reader} reads it"
             )
         metadata = {key: json.loads(value) for key, value in text.items() if key not in _HEADER}
         if number == 1 and "config" in metadata:
             metadata["config"] = _from_version_1(metadata["config"])
         return metadata
-    except (safetensors.SafetensorError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} is not a model file ({error}): weights of PyTorch need isr-jax convert") from error
 
 
@@ -163,7 +161,7 @@ def load_model(model: str | os.PathLike) -> ISRResCNet:
     metadata = read_metadata(path)
     try:
         config = config_from_dict(ModelConfig, metadata["config"])
-        arrays = safetensors.numpy.load_file(path)
+        arrays, _ = tensor_file.decode_tensors(path.read_bytes())
         return model_from_parameters(config, {re.sub(r"^erd\.", "prior.", name): a for name, a in arrays.items()})
-    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} does not fit its own configuration ({error}): make it again") from error

@@ -1,12 +1,14 @@
 """What is measured during training: pictures of validation folders, and what the solver has learned for its stages."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from isr_jax.physics.names import needs_kernel
+from isr_jax.physics.resize import imresize
 from isr_jax.physics.sampling import Bicubic
 from isr_jax.pictures.metrics import round_to_8_bits, score_picture
 from isr_jax.pictures.pairs import Pair
@@ -20,13 +22,23 @@ def make_evaluation(
     """Makes the function that measures parameters on validation folders: averages over each folder's pictures.
 
     Its last argument receives the first super-resolved picture of each folder, uint8, to look at. The result's keys
-    are "FOLDER/psnr_y", "FOLDER/ssim_y" (if all pictures are large enough) and, with more than one stage,
-    "FOLDER/psnr_y_stage_K".
+    are "FOLDER/psnr_y", "FOLDER/ssim_y" (if all pictures are large enough), with more than one stage
+    "FOLDER/psnr_y_stage_K", and for comparison "FOLDER/psnr_y_bicubic", of bicubic enlargement.
     """
     bind = make_bind(model)
     scale = model.config.scale
     # A model that needs to be told the blur is told what the reader of pairs does where LR pictures are absent.
     physics = Bicubic(scale) if needs_kernel(model.config.physics) else None
+
+    bicubic: dict[str, float] = {}
+
+    def enlarged(folder: str, pairs: list[Pair]) -> float:
+        if folder not in bicubic:
+            scores: list[Any] = [
+                score_picture(imresize(pair.lr, scale), pair.hr, scale, ("psnr_y",))["psnr_y"] for pair in pairs
+            ]
+            bicubic[folder] = float(np.mean(scores))
+        return bicubic[folder]
 
     @jax.jit
     def predict(params: Params, lr: jax.Array) -> jax.Array:
@@ -48,6 +60,7 @@ def make_evaluation(
                 values[f"{folder}/ssim_y"] = float(np.mean(ssims))
             if len(means) > 1:
                 values |= {f"{folder}/psnr_y_stage_{k}": float(v) for k, v in enumerate(means, 1)}
+            values[f"{folder}/psnr_y_bicubic"] = enlarged(folder, pairs)
         return values
 
     return evaluate

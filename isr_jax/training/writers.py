@@ -1,20 +1,34 @@
-"""The record of a run: metrics.jsonl, TensorBoard and the progress bar."""
+"""The record of a run as it is written: metrics.jsonl, TensorBoard, and what is shown on standard error."""
 
 import json
 import math
 import sys
+import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
-from tqdm import tqdm
 
 from isr_jax.files import replace_file
+from isr_jax.training.records import RECORD, Progress, parse_record
+
+try:
+    from tensorboardX import SummaryWriter
+except ModuleNotFoundError:
+    SummaryWriter = None
+try:
+    from tqdm import tqdm
+except ModuleNotFoundError:
+    tqdm = None
+
+LINE_SECONDS = 60.0
+"""Least time between two lines of progress, where there is no bar."""
 
 
 class Writers:
-    """Writes each record to every place; only one process of a run should."""
+    """Writes each record to every place; only one process of a run should.
+
+    On a terminal a bar shows the progress; elsewhere, and where tqdm is not installed, a line at most once a minute.
+    """
 
     def __init__(self, folder: Path, *, first_step: int, total_steps: int, quiet: bool) -> None:
         """Opens the record; what lies after `first_step`, of a session that was killed, is dropped.
@@ -23,56 +37,71 @@ class Writers:
           folder: The run folder.
           first_step: Steps done.
           total_steps: Steps of the whole run.
-          quiet: Whether neither the progress bar nor a line is shown.
+          quiet: Whether neither progress nor a line is shown.
         """
-        self._quiet = quiet
-        self._path = folder / "metrics.jsonl"
+        self._quiet, self._total = quiet, total_steps
+        self._path = folder / RECORD
         if self._path.exists():
             kept = [line for line in self._path.read_text().splitlines() if _step(line) <= first_step]
             replace_file(self._path, lambda path: path.write_text("".join(line + "\n" for line in kept)))
         self._file = self._path.open("a", buffering=1)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
-        self._bar = tqdm(
-            initial=first_step, total=total_steps, unit="step", dynamic_ncols=True, file=sys.stderr, disable=quiet
-        )
-        self._shown: dict[str, str] = {}
+        self._bar, self._shown = None, {}
+        if tqdm is not None and not quiet and sys.stderr.isatty():
+            self._bar = tqdm(initial=first_step, total=total_steps, unit="step", dynamic_ncols=True, file=sys.stderr)
+        self._progress = Progress(first_step=first_step)
+        self._next_line = time.monotonic()
+        self._board = None
+        if SummaryWriter is not None:
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        else:
+            self.say(f"isr-jax: tensorboardX is not installed; the record is in {RECORD} alone")
 
-    def advance(self) -> None:
-        """Moves the progress bar by one step."""
-        self._bar.update()
+    def advance(self, steps: int = 1) -> None:
+        """Moves the progress bar."""
+        if self._bar is not None:
+            self._bar.update(steps)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Records named numbers; in metrics.jsonl, null stands for those that JSON does not have."""
         plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._file.write(json.dumps({"step": step, **plain}) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+        if "loss" in values:
+            self._progress.add(step, values)
+            if self._bar is None and time.monotonic() >= self._next_line:
+                self._next_line = time.monotonic() + LINE_SECONDS
+                self.say(self._progress.tell(self._total))
 
     def show(self, **values: str) -> None:
         """Shows values beside the progress bar until they are replaced."""
         self._shown.update(values)
-        self._bar.set_postfix(self._shown, refresh=False)
+        if self._bar is not None:
+            self._bar.set_postfix(self._shown, refresh=False)
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
-        """Records a picture, uint8 (h, w, C)."""
-        self._board.add_image(name, pixels, step, dataformats="HWC")
+        """Records a picture, uint8 (h, w, C), in TensorBoard."""
+        if self._board is not None:
+            self._board.add_image(name, pixels, step, dataformats="HWC")
 
     def say(self, message: str) -> None:
-        """Prints a line above the progress bar."""
-        if not self._quiet:
-            tqdm.write(message, file=sys.stderr)
+        """Prints a line, above the progress bar."""
+        if self._bar is not None:
+            self._bar.write(message, file=sys.stderr)
+        elif not self._quiet:
+            print(message, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Flushes everything."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
         self._file.close()
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
 
 def _step(line: str) -> int:
     """The step of a line; a torn last line counts as the future."""
-    try:
-        record: dict[str, Any] = json.loads(line)
-        return int(record["step"])
-    except (ValueError, KeyError, TypeError):
-        return sys.maxsize
+    record = parse_record(line)
+    return sys.maxsize if record is None else record[0]
