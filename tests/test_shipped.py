@@ -16,7 +16,7 @@ from isr_jax.pictures.metrics import crop_border, psnr, rgb_to_luma
 
 ROOT = Path(__file__).resolve().parents[1]
 SET5 = ROOT.parent / "shared" / "data" / "Set5"
-NAMES = ("isr-lite-x2", "isr-lite-x2-free", "isr-lite-x3", "isr-lite-x4", "isr-lite-x4-free")
+NAMES = ("isr-lite-x2", "isr-lite-x2-free", "isr-lite-x3", "isr-lite-x3-free", "isr-lite-x4", "isr-lite-x4-free")
 
 
 def scale_of(name: str) -> int:
