@@ -388,3 +388,37 @@ np.testing.assert_allclose(together, np.concatenate(apart), atol=2e-3)
 assert upscaler.compilations + upscaler.cache_hits == 2
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+SEVERAL = {"scales": (2, 3), "physics": "blur", "data_step": "closed_form", "data_step_place": "after", "num_stages": 1}
+SEVERAL |= {"start_weights": (1e-4, 1e-3, 1e-2), "extrapolation": False, "projection": False, "clip": False}
+SEVERAL |= {
+    "prior": ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, weight_norm=False, resolution="lr")
+}
+
+
+def test_one_model_for_several_scales():
+    model = make_model(**SEVERAL)
+    upscaler = Upscaler(model, noise_std=1.0)
+    lr, kernels = pictures(3, 8, 9, 3), np.random.default_rng(1).uniform(size=(3, 5, 5))
+    kernels /= kernels.sum((1, 2), keepdims=True)
+    for scale in (2, 3):
+        hr = upscaler.upscale_batch(lr, scale=scale, blur=kernels)
+        assert hr.shape == (3, 8 * scale, 9 * scale, 3)
+        physics = Decimation(scale) @ Blur(kernels)
+        np.testing.assert_allclose(hr, whole(model, lr, physics=physics, noise_std=np.ones(3, "f4")), atol=5e-3)
+        one = upscaler.upscale(lr[0], scale=scale, blur=kernels[0])
+        np.testing.assert_allclose(one, hr[0], atol=5e-3)
+        np.testing.assert_array_equal(upscaler.upscale(lr[0], physics=Decimation(scale) @ Blur(kernels[:1])), one)
+    assert upscaler.compilations + upscaler.cache_hits == 4
+    again = np.stack([upscaler.upscale(p, scale=3, blur=k) for p, k in zip(lr, kernels[::-1], strict=True)])
+    assert again.shape == (3, 24, 27, 3)
+    assert upscaler.compilations + upscaler.cache_hits == 4  # another kernel is no other program
+    between = upscaler.upscale(lr[0], scale=2.5, blur=kernels[0])  # by the next larger one
+    np.testing.assert_allclose(between, imresize(one, size=(20, 22)), atol=5e-3)
+    with pytest.raises(ConfigError, match="made for x2 and x3"):
+        upscaler.upscale(lr[0], scale=4, blur=1.0)
+    with pytest.raises(ConfigError, match="the scale is 4; this model enlarges by 2, 3"):
+        upscaler.upscale_batch(lr, scale=4, blur=1.0)
+    with pytest.raises(ConfigError, match="not the `scale` asked for"):
+        upscaler.upscale_batch(lr, scale=2, physics=Decimation(3))
