@@ -190,6 +190,8 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
         print(f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur", file=sys.stderr)
     if config.scale is not None:
         model.own_scale(config.scale)
+    if config.blur is None and model.config.physics == "blur":
+        print(f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur", file=sys.stderr)
     return lambda picture: model.upscale_picture(picture, config.scale)
 
 

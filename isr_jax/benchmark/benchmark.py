@@ -294,7 +294,9 @@ def _load_models(
         elif isinstance(model, str):
             from isr_jax.inference.upscaler import load  # here, because the baseline needs no JAX
 
-            loaded.append(load(model, **options))
+            first = load(model, **options)
+            asked = first.scales if scale is None else [scale] if scale in first.scales else [first.scale]
+            loaded += [first if s == first.scale else load(model, scale=s, **options) for s in asked]
         else:
             loaded.append(model)
     own = sorted({model.scale for model in loaded if model is not None})

@@ -74,7 +74,7 @@ def make_conditions(
     """Returns what is known of LR pictures. Kernels that do not fit them say so when the model is compiled.
 
     Args:
-      config: Of the model, whose physics holds where none is given.
+      config: Of the model, whose physics holds where none is given; MATLAB's bicubic reduction for "blur".
       lr_shape: (N, h, w, C).
       physics: Of the pictures.
       blur: Instead of a physics: a blur before the model's own.
@@ -87,7 +87,8 @@ def make_conditions(
         raise ConfigError("`physics` and `blur` exclude each other: give one")
     if physics is None:
         kernel = None if blur is None else blur_kernels(blur)
-        physics = make_physics(config.physics, scale=config.scale if scale is None else scale, kernel=kernel)
+        name = "bicubic" if config.physics == "blur" and kernel is None else config.physics
+        physics = make_physics(name, scale=config.scale if scale is None else scale, kernel=kernel)
     if physics.scale != (physics.scale if scale is None else scale):
         raise ConfigError(f"`physics` has the scale {physics.scale}, not the `scale` asked for, {scale}")
     if physics.scale not in config.all_scales:

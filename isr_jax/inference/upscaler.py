@@ -46,6 +46,7 @@ def load(
     *,
     ensemble: bool = False,
     num_stages: int | None = None,
+    scale: int | None = None,
     physics: Physics | None = None,
     blur: Blur | None = None,
     noise_std: float | int | None = None,
@@ -64,6 +65,7 @@ def load(
         name=str(model),
         ensemble=ensemble,
         num_stages=num_stages,
+        scale=scale,
         physics=physics,
         blur=blur,
         noise_std=noise_std,
@@ -86,6 +88,7 @@ class Upscaler:
         name: str = "model",
         ensemble: bool = False,
         num_stages: int | None = None,
+        scale: int | None = None,
         physics: Physics | None = None,
         blur: Blur | None = None,
         noise_std: float | int | None = None,
@@ -98,7 +101,9 @@ class Upscaler:
           name: What messages call it.
           ensemble: Average over the eight flips and rotations of each picture (geometric self-ensemble).
           num_stages: Stop after so many stages; all by default.
-          physics: How pictures were observed for which nothing else is said; the model's own by default.
+          scale: Of the model's scales, that of pictures for which nothing else is said; the model's first by default.
+          physics: How pictures were observed for which nothing else is said; by default the model's own, or MATLAB's
+            bicubic reduction where that wants to be told a blur.
           blur: Instead of a physics, a blur before the model's own: a standard deviation in HR pixels, (std, std, angle
             in degrees), or a kernel (k, k) or (k, k, C), what a point becomes.
           noise_std: Noise level of such pictures on the 0..255 scale; estimated from each by default.
@@ -115,9 +120,12 @@ class Upscaler:
             raise ConfigError(f"`noise_std` is {noise_std}; it is a level on the 0..255 scale, 0 or more")
         self.config, self.name, self.ensemble, self.batch_size = config, name, ensemble, batch_size
         self.num_stages = config.num_stages if num_stages is None else num_stages
-        self.scale, self.scales = config.scale, config.all_scales
+        self.scale, self.scales = config.scale if scale is None else scale, config.all_scales
+        if self.scale not in self.scales:
+            own = " and ".join(f"x{s}" for s in self.scales)
+            raise ConfigError(f"`scale` is {scale}; {name} is made for {own}")
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(model))
-        self.macs_per_pixel = model.macs_per_pixel(self.num_stages) * (8 if ensemble else 1)
+        self.macs_per_pixel = model.macs_per_pixel(self.num_stages, self.scale) * (8 if ensemble else 1)
         self.compilations = self.cache_hits = 0
         self.seconds = 0.0
         self.program_bytes: dict[tuple[int, ...], int] = {}
@@ -213,6 +221,8 @@ class Upscaler:
         if noise_std is not None and not self._model.uses_noise_std:
             raise ConfigError(f"{self.name} makes no use of a noise level: leave out `noise_std`")
         told = physics is not None or blur is not None
+        if scale is None and physics is None and (told or self._physics is None):
+            scale = self.scale
         known = make_conditions(
             self.config,
             (count, height, width, self.config.channels),
