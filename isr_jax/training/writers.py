@@ -37,9 +37,9 @@ class Writers:
         )
         self._shown: dict[str, str] = {}
 
-    def advance(self) -> None:
-        """Moves the progress bar by one step."""
-        self._bar.update()
+    def advance(self, steps: int) -> None:
+        """Moves the progress bar by so many steps; it tells how many a second."""
+        self._bar.update(steps)
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
         """Records named numbers; in metrics.jsonl, null stands for those that JSON does not have."""
