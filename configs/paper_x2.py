@@ -24,7 +24,7 @@ CONFIG = TrainConfig(
     loss=LossConfig(kind="l1", window=5, depth=5, earlier_weight=0.5),
     optimizer=OptimizerConfig(kind="amsgrad"),
     schedule=ScheduleConfig(kind="multistep", learning_rate=1e-4, milestones=(0.5, 0.75), factor=0.1),
-    checkpoint=CheckpointConfig(every=1000, keep=3),
+    checkpoint=CheckpointConfig(keep=3),
     eval=EvalConfig(every=5000, log_every=100),
     steps=300_000,
 )

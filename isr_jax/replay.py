@@ -14,7 +14,7 @@ from isr_jax.command_line import Positional, parse_arguments
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.forensics import diagnose, read_bundle
 from isr_jax.training.parallel import Parallel
-from isr_jax.training.step import make_step
+from isr_jax.training.step import make_step, repeat_step
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,15 @@ def main(argv: list[str] | None = None) -> int | None:
     """Runs the command."""
     bundle = parse_arguments(Arguments, argv, prog="isr-jax replay", description="Repeat a step that failed.").bundle
     config, state, batch = read_bundle(bundle)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, placement="stream", sampling="epochs"))
+    data = dataclasses.replace(config.data, placement="stream", sampling="epochs")
+    config = dataclasses.replace(config, data=data, steps_per_call=1)
     # The whole batch on one device; the schedule as it was: a bundle gives the length of its run in steps.
     parallel = Parallel(tuple(jax.local_devices()[:1]), "shard_map")
     step = make_step(ISRResCNet(config.model, rngs=nnx.Rngs(0)), config, total_steps=config.steps, shards=1)
-    _, metrics = parallel.map_step(step, sharded=True)(parallel.replicate(state), parallel.shard(batch))
-    metrics = {name: float(np.asarray(value)) for name, value in jax.device_get(metrics).items()}
+    once = parallel.map_steps(repeat_step(step, 1), sharded=True)
+    going, count = parallel.replicate((np.True_, np.int32(1)))
+    _, _, metrics = once(parallel.replicate(state), going, parallel.shard(batch), count)
+    metrics = {name: float(value[0]) for name, value in jax.device_get(metrics).items()}
     print(f"step {int(state.step) + 1}: " + ", ".join(f"{k} {v:.6g}" for k, v in metrics.items() if k != "finite"))
     print("reproduced" if not metrics["finite"] else "not reproduced: the step is finite here")
     print(diagnose(config, state, batch))

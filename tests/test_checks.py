@@ -26,6 +26,7 @@ from isr_jax.config import (
     config_from_dict,
     config_to_dict,
 )
+from isr_jax.config.checks import interval_seconds
 from isr_jax.models.model_file import load_model, save_model
 from isr_jax.solver.unrolled import ISRResCNet
 
@@ -132,3 +133,15 @@ def test_a_loss_of_ones_own_is_one_function():
     assert loss(jnp.ones(3), jnp.zeros(3)) == 2
     with pytest.raises(ConfigError, match="cannot be imported"):
         LossConfig(kind="nowhere:huber").build()
+
+
+@pytest.mark.parametrize("every", [0, -1, True, 2.5, "60", "60m", "0s", "0.0h", "s", "-1s", None])
+def test_intervals_that_are_none_are_refused(every, unchecked_shapes):
+    with pytest.raises(ConfigError, match=r"^eval\.every is .*; it must be a whole number"):
+        EvalConfig(every=every)
+
+
+@pytest.mark.parametrize(("every", "seconds"), [("60s", 60), ("1.5min", 90), ("2 h", 7200)])
+def test_intervals_in_time(every, seconds):
+    assert EvalConfig(every=every).every == every
+    assert interval_seconds(every) == seconds

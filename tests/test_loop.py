@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import isr_jax
-from isr_jax.config import EvalConfig, OptimizerConfig, ScheduleConfig, UserError
+from isr_jax.config import CheckpointConfig, EvalConfig, OptimizerConfig, ScheduleConfig, UserError
 from isr_jax.training.checkpoint import Checkpoints
 from isr_jax.training.memory import load_memory
 from isr_jax.training.run_folder import RunFolder
@@ -65,7 +67,11 @@ def test_a_run_is_told_in_python(folder, capfd):
     assert run.best == run.validation["valid/psnr_y"] == seen[-1][1]["valid/psnr_y"]
     assert run.seconds > 0
     assert isr_jax.load(run.workdir).config == config.model
-    assert status(folder / "told") == {"state": "complete", "step": 9, "of": 9, "reason": None, "resume": None}
+    said = status(folder / "told")
+    assert said.pop("seconds_per_step") > 0
+    assert said.pop("evaluation_seconds") > 0
+    assert abs(datetime.fromisoformat(said.pop("updated")).timestamp() - time.time()) < 60
+    assert said == {"state": "complete", "step": 9, "of": 9, "reason": None, "resume": None}
     assert signal.getsignal(signal.SIGTERM) is before
     said = capfd.readouterr().err
     assert "step/s" not in said
@@ -166,22 +172,32 @@ def stop_after(step):
 
 
 @pytest.mark.parametrize(
-    ("policy", "placement", "mapping"), [("lower_rate", "memory", "shard_map"), ("skip", "stream", "pmap")]
+    ("policy", "placement", "mapping", "steps"),
+    [
+        ("lower_rate", "memory", "shard_map", 4),
+        ("skip", "stream", "pmap", 1),
+        pytest.param("skip", "memory", "pmap", 50, marks=pytest.mark.slow),
+    ],
 )
-def test_a_run_goes_on_after_bad_steps_and_resumes_to_the_same_bytes(folder, tmp_path, policy, placement, mapping):
+def test_a_run_goes_on_after_bad_steps_and_resumes_to_the_same_bytes(
+    folder, tmp_path, policy, placement, mapping, steps
+):
+    """The run that is not interrupted takes its steps one by one, the other several in a call."""
     # From step 6 on, the rate is far too high.
     config = small_config(
         folder,
         schedule=ScheduleConfig(kind="multistep", learning_rate=1e-3, factor=1e30, milestones=(0.5,)),
         on_nonfinite=policy,
+        checkpoint=CheckpointConfig(every=4, keep=3),
         steps=10,
     )
     data = dataclasses.replace(config.data, placement=placement)
     config = dataclasses.replace(config, data=data, parallel=dataclasses.replace(config.parallel, mapping=mapping))
     whole = isr_jax.fit(config, tmp_path / "whole", quiet=True)
-    first = isr_jax.fit(config, tmp_path / "run", quiet=True, callback=stop_after(8))
+    several = dataclasses.replace(config, steps_per_call=steps)
+    first = isr_jax.fit(several, tmp_path / "run", quiet=True, callback=stop_after(8))
     assert (whole.state, first.state, first.step) == ("complete", "stopped", 8)
-    assert isr_jax.fit(config, tmp_path / "run", quiet=True).state == "complete"
+    assert isr_jax.fit(several, tmp_path / "run", quiet=True).state == "complete"
     a, b = (last_state(tmp_path / name, config) for name in ("whole", "run"))
     assert_same_state(a.state, b.state)
     assert (a.failures, int(a.state.step)) == (b.failures, 10) == (5, 10)
@@ -193,3 +209,48 @@ def test_a_run_goes_on_after_bad_steps_and_resumes_to_the_same_bytes(folder, tmp
     assert one == other
     assert [r["step"] for r in one if "skipped" in r] == [6, 7, 8, 9, 10]
     assert weights_are_finite(tmp_path / "run" / "model.safetensors")
+
+
+def test_a_step_that_is_not_finite_within_a_call_stops_the_run_as_alone(folder, tmp_path):
+    schedule = ScheduleConfig(kind="multistep", learning_rate=1e-3, factor=1e30, milestones=(0.6,))
+    config = small_config(folder, schedule=schedule, checkpoint=CheckpointConfig(every=40), steps=10)
+    states = []
+    for steps in (1, 3):
+        run = tmp_path / str(steps)
+        with pytest.raises(UserError, match="step 7 is not finite"):
+            isr_jax.fit(dataclasses.replace(config, steps_per_call=steps), run, quiet=True)
+        assert [record["step"] for record in records(run)] == list(range(1, 7))
+        states.append(last_state(run, config).state)
+        assert int(states[-1].step) == 6
+        assert (run / "nonfinite_7" / "batch.npz").exists()
+    assert_same_state(*states)
+
+
+def test_intervals_in_time_and_steps_in_a_call_change_no_bit(folder, tmp_path):
+    config = small_config(folder, checkpoint=CheckpointConfig(every=100), steps=200)
+    expected = isr_jax.fit(config, tmp_path / "steps", quiet=True)
+    timed = dataclasses.replace(
+        config,
+        checkpoint=CheckpointConfig(every="0.05s"),
+        eval=EvalConfig(data=(str(folder / "valid"),), every="0.1s", log_every="0.01s"),
+        steps_per_call=30,
+    )
+    run = isr_jax.fit(timed, tmp_path / "time", quiet=True)
+    assert_same_state(*(last_state(tmp_path / name, config).state for name in ("steps", "time")))
+    losses = {step: values["loss"] for step, values in expected.history}
+    seen = {step: values["loss"] for step, values in run.history if "loss" in values}
+    assert 1 < len(seen) < len(losses) == 200
+    assert seen.items() <= losses.items()
+    scored = [step for step, values in run.history if "valid/psnr_y" in values]
+    assert scored[-1] == 200
+    assert len(scored) > 1
+
+
+def test_the_time_limit_keeps_back_what_the_last_evaluation_needs(folder, tmp_path):
+    config = small_config(folder, steps=1_000_000, checkpoint=CheckpointConfig(every="1h"), max_minutes=0.3)
+    config = dataclasses.replace(config, eval=EvalConfig(data=(str(folder / "valid"),), every=20, log_every=10))
+    run = isr_jax.fit(config, tmp_path / "run", quiet=True)
+    assert (run.state, run.reason) == ("stopped", "max_minutes=0.3")
+    assert run.seconds < 18
+    assert run.history[-1][0] == run.step  # evaluated last
+    assert set(run.validation) <= set(run.history[-1][1])

@@ -1,7 +1,10 @@
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -10,6 +13,7 @@ import pytest
 
 from isr_jax.config import ConfigError, ParallelConfig, UserError
 from isr_jax.training.parallel import start
+from tests.small_run import small_config
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,14 +24,14 @@ def free_port():
         return s.getsockname()[1]
 
 
-def launch(out, *, devices=1, mapping="shard_map", placement="stream", processes=1):
+def launch(out, *, devices=1, mapping="shard_map", placement="stream", processes=1, calls=(1, 1, 1)):
     """Runs parallel_step.py in processes of its own; returns what the first one wrote."""
     port = free_port()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     script = str(ROOT / "tests" / "parallel_step.py")
     running = []
     for index in range(processes):
-        arguments = [f"{out}.{index}.npz", devices, mapping, placement, processes, index, port]
+        arguments = [f"{out}.{index}.npz", devices, mapping, placement, processes, index, port, *calls]
         command = [sys.executable, script, *map(str, arguments)]
         running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
     try:
@@ -50,7 +54,7 @@ def alone(tmp_path_factory):
 
 CASES = [
     {"devices": 4},
-    {"devices": 4, "placement": "memory"},
+    {"devices": 4, "placement": "memory", "calls": (1, 2)},
     {"devices": 4, "mapping": "pmap"},
     {"devices": 2, "processes": 2, "placement": "memory"},
     {"devices": 1, "processes": 2},
@@ -72,6 +76,43 @@ def test_devices_mappings_and_processes_compute_the_same(alone, tmp_path, case):
     for name in expected:
         if name.startswith("mu."):
             np.testing.assert_allclose(result[name], expected[name], rtol=1e-3, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
+def test_steps_of_one_call_are_those_of_several(tmp_path, mapping):
+    case = {"devices": 4, "mapping": mapping, "placement": "memory"}
+    several = launch(tmp_path / "several", **case, calls=(1, 1, 1))
+    one = launch(tmp_path / "one", **case, calls=(3,))
+    assert one.keys() == several.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], several[name], err_msg=name)
+
+
+def test_processes_save_and_stop_at_the_same_step(tmp_path):
+    config = small_config(tmp_path, steps=10**7, steps_per_call=5)  # writes the photographs, too
+    port, environment = free_port(), {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    running = []
+    for index in range(2):
+        command = [sys.executable, str(ROOT / "tests" / "parallel_fit.py"), str(tmp_path), str(index), str(port)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        running.append(subprocess.Popen(command, env=environment, **pipes))
+    try:
+        checkpoints = tmp_path / "run" / "checkpoints"
+        while all(process.poll() is None for process in running) and len(list(checkpoints.glob("[0-9]*"))) < 2:
+            time.sleep(0.1)
+        running[1].send_signal(signal.SIGTERM)
+        said = [process.communicate(timeout=120) for process in running]
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+    assert [process.returncode for process in running] == [0, 0], said
+    ended = [json.loads(out.splitlines()[-1]) for out, _ in said]
+    assert [end["reason"] for end in ended] == ["another process was to stop", "SIGTERM"]
+    assert [end["state"] for end in ended] == ["stopped", "stopped"]
+    assert ended[0]["step"] == ended[1]["step"] == max(int(path.name) for path in checkpoints.glob("[0-9]*"))
+    assert config.steps > ended[0]["step"] > 0
 
 
 def test_more_devices_than_there_are():

@@ -21,9 +21,10 @@ from isr_jax.config import (
 )
 from isr_jax.models.model_file import get_params
 from isr_jax.solver.unrolled import ISRResCNet
+from isr_jax.training.data import Memory
 from isr_jax.training.parallel import Parallel
 from isr_jax.training.state import init_state, make_bind
-from isr_jax.training.step import make_step
+from isr_jax.training.step import make_step, repeat_step
 
 CONFIG = TrainConfig(
     model=ModelConfig(
@@ -51,12 +52,12 @@ def stepped(config, batch, steps=1, model=None):
     """Runs real steps on one device."""
     model = model or ISRResCNet(config.model, rngs=nnx.Rngs(0))
     parallel = Parallel(tuple(jax.devices()[:1]), "shard_map")
-    step = parallel.map_step(make_step(model, config, total_steps=config.steps, shards=1), sharded=True)
+    step = make_step(model, config, total_steps=config.steps, shards=1)
+    mapped = parallel.map_steps(repeat_step(step, steps), sharded=True)
     state = parallel.replicate(init_state(get_params(model), config.optimizer.build()))
-    metrics = {}
-    for _ in range(steps):
-        state, metrics = step(state, parallel.shard(batch))
-    return jax.device_get(state), jax.device_get(metrics)
+    going, count = parallel.replicate((np.True_, np.int32(steps)))
+    state, _, metrics = mapped(state, going, parallel.shard(batch), count)
+    return jax.device_get(state), {name: values[-1] for name, values in jax.device_get(metrics).items()}
 
 
 def assert_params_close(a, b, **tolerance):
@@ -86,6 +87,39 @@ def test_one_step_is_adam_on_the_mean_gradient(batch):
     for name in expected:
         np.testing.assert_allclose(state.params[name][sure[name]], expected[name][sure[name]], atol=2e-5)
     assert state.step == 1
+
+
+@pytest.mark.parametrize("kind", ["plain", "accumulated", "windows"])
+def test_steps_of_one_call_are_those_of_several(kind):
+    """In the same bits, over 200 steps, by one program whatever their number."""
+    optimizer = OptimizerConfig(kind="muon", accumulate=2 if kind == "accumulated" else 1)
+    config = dataclasses.replace(
+        CONFIG,
+        data=dataclasses.replace(CONFIG.data, placement="memory"),
+        loss=LossConfig(window=2 if kind == "windows" else 0),
+        optimizer=optimizer,
+        schedule=ScheduleConfig(kind="cosine", learning_rate=1e-3),
+        steps=200,
+    )
+    model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
+    parallel = Parallel(tuple(jax.devices()[:1]), "shard_map")
+    hr = np.random.default_rng(0).integers(0, 256, (8, 24, 24, 3)).astype(np.uint8)
+    memory = Memory(
+        np.ascontiguousarray(hr[:, ::2, ::2]), hr, np.full((8, 2), 12, np.int32), np.linspace(1 / 8, 1, 8, dtype="f")
+    )
+    memory, going = parallel.replicate((memory, np.True_))
+    step = make_step(model, config, total_steps=200, shards=1)
+    ends = []
+    for most, calls in ((1, [1] * 200), (60, [1, 59, 60, 7, 60, 13])):
+        steps = parallel.map_steps(repeat_step(step, most), sharded=False)
+        state, metrics = parallel.replicate(init_state(get_params(model), config.optimizer.build())), []
+        for count in calls:
+            state, going, values = steps(state, going, memory, parallel.replicate(np.int32(count)))
+            metrics.append({name: value[:count] for name, value in jax.device_get(values).items()})
+        assert getattr(steps, "_cache_size", lambda: 1)() == 1
+        ends.append((jax.device_get(state), {k: np.concatenate([m[k] for m in metrics]) for k in metrics[0]}))
+    assert int(ends[0][0].step) == 200
+    jax.tree.map(np.testing.assert_array_equal, *ends)
 
 
 def test_all_stages_are_weighted(batch):
@@ -222,6 +256,25 @@ def test_a_step_that_is_not_finite_leaves_the_state_alone(batch):
     assert state.step == 0
     assert_params_close(state.params, before)
     assert_params_close(state.average, before)
+
+
+def test_a_call_ends_with_a_step_that_is_not_finite_and_those_behind_it_do_nothing(batch):
+    # From step 5 on, the rate is far too high.
+    schedule = ScheduleConfig(kind="multistep", learning_rate=1e-3, factor=1e38, milestones=(0.5,))
+    config = dataclasses.replace(CONFIG, schedule=schedule)
+    parallel = Parallel(tuple(jax.devices()[:1]), "shard_map")
+    model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
+    steps = parallel.map_steps(repeat_step(make_step(model, config, total_steps=10, shards=1), 4), sharded=True)
+    state = parallel.replicate(init_state(get_params(model), config.optimizer.build()))
+    going, count, source = *parallel.replicate((np.True_, np.int32(4))), parallel.shard(batch)
+    finite, states = [], []
+    for _ in range(3):
+        state, going, metrics = steps(state, going, source, count)
+        finite.append(jax.device_get(metrics["finite"]).tolist())
+        states.append(jax.device_get(state))
+    assert finite == [[True] * 4, [True, False, False, False], [False] * 4]
+    assert [int(state.step) for state in states] == [4, 5, 5]
+    jax.tree.map(np.testing.assert_array_equal, *states[1:])
 
 
 @pytest.mark.parametrize("window", [0, 2])

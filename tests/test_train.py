@@ -142,11 +142,11 @@ def test_a_run_leaves_model_files_records_and_checkpoints(uninterrupted):
     assert {"valid/ssim_y", "valid/psnr_y_stage_1", "valid/psnr_y_stage_2"} <= set(scores[0])
 
 
-def killed_and_resumed(folder, workdir, placement, numbers, seed):
+def killed_and_resumed(folder, workdir, placement, numbers, seed, *arguments):
     """Sends signals to a run at random moments, and lets it finish."""
     rng = random.Random(seed)
     for number in numbers:
-        process = start(folder, workdir, placement=placement)
+        process = start(folder, workdir, *arguments, placement=placement)
         # Most fall into the steps and the saves: metrics.jsonl is written at every step. A few kills fall into the
         # start; a SIGTERM there, before there is anything to save, ends the process as it ends every program.
         begun, metrics, early = time.time(), workdir / "metrics.jsonl", number == signal.SIGKILL
@@ -160,7 +160,7 @@ def killed_and_resumed(folder, workdir, placement, numbers, seed):
         _, said = process.communicate(timeout=120)
         assert "Traceback" not in said
         assert process.returncode in (0, -signal.SIGKILL if number == signal.SIGKILL else 75)
-    finish(start(folder, workdir, placement=placement))
+    finish(start(folder, workdir, *arguments, placement=placement))
 
 
 def check_same_run(workdir, whole):
@@ -172,8 +172,9 @@ def check_same_run(workdir, whole):
     assert strip == [{k: v for k, v in r.items() if k not in TIMES} for r in records(whole)]
 
 
-def test_a_stopped_run_ends_in_the_same_bytes(folder, uninterrupted, tmp_path):
-    killed_and_resumed(folder, tmp_path / "run", "memory", [signal.SIGKILL, signal.SIGTERM], 0)
+def test_a_stopped_run_of_several_steps_a_call_ends_in_the_same_bytes(folder, uninterrupted, tmp_path):
+    several = ["--steps-per-call", "7"]
+    killed_and_resumed(folder, tmp_path / "run", "memory", [signal.SIGKILL, signal.SIGTERM], 0, *several)
     check_same_run(tmp_path / "run", uninterrupted)
 
 
@@ -218,6 +219,16 @@ def one_line(capfd):
         (["--workdir", "{run}", "--data.train", "/nowhere"], 2, "/nowhere"),
         (["--workdir", "{run}", "--eval.data", "/nowhere"], 2, "/nowhere"),
         (["--workdir", "{run}", "--data.batch-size", "0"], 2, "batch_size"),
+        (
+            ["--workdir", "{run}", "--checkpoint.every", "60m"],
+            2,
+            "checkpoint.every is '60m'; it must be a whole number",
+        ),
+        (
+            ["--workdir", "{run}", "--steps-per-call", "5", "--data.placement", "stream", "--data.sampling", "epochs"],
+            2,
+            "a stream is read step by step",
+        ),
         (["--workdir", "/dev/null/run"], 1, "/dev/null/run"),
         (["--workdir", "{run}", "--data.train", "{empty}"], 1, "empty"),
     ],
@@ -343,6 +354,24 @@ def test_a_model_starts_another_scale(folder, uninterrupted, tmp_path, capfd):
 
 def read(path, name):
     return load_file(path)[name]
+
+
+@pytest.mark.slow
+def test_a_session_ends_within_its_time(folder, tmp_path):
+    run, reached = tmp_path / "run", 0
+    for steps_per_call in ("1", "20"):
+        endless = ["--steps", "10000000", "--checkpoint.every", "1h", "--eval.every", "10s", "--eval.log-every", "1s"]
+        begun = time.monotonic()
+        said = finish(
+            start(folder, run, *endless, "--max-minutes", "0.75", "--steps-per-call", steps_per_call), code=75
+        )
+        assert time.monotonic() - begun < 45
+        assert "stopped by max_minutes=0.75" in said
+        status = json.loads((run / "status.json").read_text())
+        assert status["state"] == "stopped"
+        assert saved(run)[0][-1] == read_metadata(run / "model.safetensors")["step"] == status["step"] > reached + 20
+        assert [r["step"] for r in records(run) if "valid/psnr_y" in r][-1] == status["step"]
+        reached = status["step"]
 
 
 @pytest.mark.slow

@@ -48,6 +48,28 @@ class Within:
         return " and ".join(ends)
 
 
+@dataclass(frozen=True)
+class Every:
+    """How often something is done, as an annotation: every so many steps (an int), or once in a time, as "60s"."""
+
+    def holds(self, value: int | str) -> bool:
+        """Whether a value is an interval."""
+        return value >= 1 if isinstance(value, int) else bool(_TIME.fullmatch(value)) and interval_seconds(value) > 0
+
+    def __str__(self) -> str:
+        return "a whole number of steps, at least 1, or a time, as 60s, 10min or 1h"
+
+
+_TIME = re.compile(r"(\d+(?:\.\d+)?) ?(s|min|h)")
+
+
+def interval_seconds(text: str) -> float:
+    """Returns the seconds of an interval of time, as "60s", "1.5min" or "1h"."""
+    number, unit = _TIME.fullmatch(text).groups()  # pyright: ignore[reportOptionalMemberAccess] - checked by `Every`
+    return float(number) * {"s": 1, "min": 60, "h": 3600}[unit]
+
+
+Interval = Annotated[int | str, Every()]
 Count = Annotated[int, Within(1)]
 Natural = Annotated[int, Within(0)]
 Positive = Annotated[float, Within(0, open_least=True)]
@@ -87,12 +109,12 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
     if origin is Annotated:
         value = _checked(name, value, arguments[0])
         for limits in arguments[1:]:
-            if isinstance(limits, Within) and not limits.holds(value):
+            if isinstance(limits, Within | Every) and not limits.holds(value):
                 number = "a whole number of " if arguments[0] is int else ""
                 raise ConfigError(f"{name} is {value!r}; it must be {number}{limits}")
         return value
-    if origin is types.UnionType:  # the only one: or None
-        return None if value is None else _checked(name, value, arguments[0])
+    if origin is types.UnionType:  # the only ones: or None, or a text
+        return value if type(value) in arguments[1:] else _checked(name, value, arguments[0])
     if origin is Literal:
         if value not in arguments:
             raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(repr, arguments))}")

@@ -12,6 +12,7 @@ from isr_jax.config.checks import (
     Count,
     Decay,
     Fraction,
+    Interval,
     Natural,
     NotNegative,
     Positive,
@@ -213,8 +214,9 @@ class CheckpointConfig(Config):
 
     group: ClassVar[str] = "checkpoint."
 
-    every: Count = 1000
-    """Steps between two saves; every evaluation saves, too."""
+    every: Interval = "60s"
+    """Between two saves: steps, as 500, or time, as 60s, 10min or 1h; every evaluation saves, too. A run that is killed
+    loses what it has done since the last one."""
     keep: Count = 2
     """How many of the last checkpoints are kept, beside the best."""
     allow_changes: bool = False
@@ -234,10 +236,11 @@ class EvalConfig(Config):
     """Validation folders, HR/ with LRx<scale>/ (or LR is made by imresize, not by data.degradation: give LRx<scale>/
     where that is active; a model that needs the blur is told it was a bicubic reduction); the first decides the best
     weights."""
-    every: Count = 1000
-    """Steps between two evaluations."""
-    log_every: Count = 50
-    """Steps between two records of the loss."""
+    every: Interval = 1000
+    """Between two evaluations: steps, or time, as 10min. There is one more after the last step, and where `max_minutes`
+    ends a session, if there is time for one as long as the last."""
+    log_every: Interval = 50
+    """Between two records of the loss: steps, or time, as 5s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,10 +267,14 @@ class TrainConfig(Config):
     """Optimiser iterations of the whole run; 0: given by `epochs`."""
     epochs: NotNegative = 0.0
     """Passes over the data of the whole run, instead of `steps`."""
+    steps_per_call: Count = 1
+    """Largest number of steps in one call of the compiled program, in the same bits as one by one: small networks are
+    faster with 50 or so, where what happens between two calls counts. More than 1 needs data.placement="memory"."""
     seed: Annotated[int, Within(0, 2**31 - 1)] = 0
     """Seed of the initial weights and of the order of the data."""
     max_minutes: NotNegative = 0.0
-    """Wall time after which a session saves and ends, to be resumed by the same command; 0: none."""
+    """Wall time within which a session ends, to be resumed by the same command; 0: none. What its last evaluation and
+    save need is kept back, by their last duration."""
     on_nonfinite: Literal["stop", "skip", "lower_rate"] = "stop"
     """What follows a step that is not finite, beside the bundle that explains it: the run stops; goes on without that
     step's data; or also halves the learning rate from there on. It stops, too, after ten such steps in a row."""
@@ -295,6 +302,11 @@ class TrainConfig(Config):
             raise ConfigError(
                 f"data.batch_size is {self.data.batch_size}; it must be divisible by optimizer.accumulate, "
                 f"{self.optimizer.accumulate}"
+            )
+        if self.steps_per_call > 1 and self.data.placement == "stream":
+            raise ConfigError(
+                f"steps_per_call is {self.steps_per_call}; a stream is read step by step: set it to 1, or "
+                'data.placement to "memory"'
             )
         self._check_scales()
         drawn = self.drawn.drawn_size(self.data_scale) * self.data_scale

@@ -26,7 +26,7 @@ from isr_jax.config import CheckpointConfig, TrainConfig, UserError, config_to_d
 from isr_jax.training.parallel import any_process, to_host
 from isr_jax.training.state import TrainState
 
-_FREE_FIELDS = ("parallel", "checkpoint", "eval", "max_minutes", "on_nonfinite")
+_FREE_FIELDS = ("parallel", "checkpoint", "eval", "steps_per_call", "max_minutes", "on_nonfinite")
 """Fields that do not change what is computed: a run may be resumed with others."""
 _FREE_DATA_FIELDS = ("train", "cache_dir", "strict")
 """Of the data; what they lead to is in the data's fingerprint."""

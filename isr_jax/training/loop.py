@@ -11,40 +11,39 @@ the same folder resumes it; it ends in the bytes of a run that was never stopped
 import contextlib
 import errno
 import functools
+import itertools
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import numpy as np
 from flax import nnx
 
 from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
 from isr_jax.files import replace_file
-from isr_jax.models.model_file import get_params, save_model
+from isr_jax.models.model_file import get_params
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.checkpoint import WHOLE, Checkpoints
 from isr_jax.training.clock import Clock
 from isr_jax.training.data import Batch, draw_batch, steps_per_epoch, validation_pairs
-from isr_jax.training.evaluation import make_evaluation, stage_parameters
+from isr_jax.training.intervals import Interval
 from isr_jax.training.memory import load_memory
-from isr_jax.training.parallel import any_process, local_part, start, to_host
+from isr_jax.training.parallel import any_process, local_part, of_process_0, start, to_host
 from isr_jax.training.recovery import Recovery
+from isr_jax.training.results import Callback, Results
 from isr_jax.training.run_folder import RunFolder
-from isr_jax.training.state import TrainState, init_state, make_bind
-from isr_jax.training.step import make_step
+from isr_jax.training.state import TrainState, init_state
+from isr_jax.training.step import make_step, repeat_step
+from isr_jax.training.stepper import Stepper
 from isr_jax.training.stopping import StopRequests
 from isr_jax.training.sub_images import needs_tensorflow
 from isr_jax.training.warm_start import warm_start
 from isr_jax.training.writers import Writers
-
-Callback = Callable[[int, dict[str, float]], Any]
-"""Called with the step and the numbers of each record."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,8 @@ def fit(
 ) -> Run:
     """Trains until the last step, a signal or the time limit; resumes if `workdir` has a checkpoint.
 
-    In the main thread, the first SIGTERM or SIGINT (Ctrl-C) ends the run after the next step, saved; the handlers that
-    were there before are put back at the end.
+    In the main thread, the first SIGTERM or SIGINT (Ctrl-C) ends the run, saved, after about a second of further steps,
+    one at least; the handlers that were there before are put back at the end.
 
     Args:
       config: Of the run.
@@ -148,10 +147,8 @@ def _fit(
         params = get_params(model)
         optimizer = config.optimizer.build()
         state = parallel.replicate(init_state(params, optimizer))
-        step_fn = parallel.map_step(
-            make_step(model, config, total_steps=total, shards=parallel.size), sharded=not in_memory
-        )
-        evaluate = make_evaluation(model)
+        step_fn = make_step(model, config, total_steps=total, shards=parallel.size)
+        steps_fn = parallel.map_steps(repeat_step(step_fn, config.steps_per_call), sharded=not in_memory)
 
         # -------------------------------------------------------------------------------------------------------------
         # Resume, or start.
@@ -179,37 +176,30 @@ def _fit(
                 f"{count:,} parameters; {sub_images.size} sub-images, {per_epoch} steps an epoch; "
                 f"{'resumed at' if first else 'starts at'} step {first} of {total}"
             )
-        folder.report("running", first, total)
+        results = Results(
+            config,
+            folder,
+            model,
+            validation,
+            checkpoints,
+            writers,
+            callback,
+            total=total,
+            best=best,
+            state_bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(state)),
+        )
+        results.report("running", first)
         recovery = Recovery(config, workdir, parallel, total_steps=total, failures=failures)
-        source: Any = parallel.replicate(sub_images.memory) if in_memory else None
-        batches: Iterator[Any] | None = None
-        if not in_memory:
+        clock = Clock()
+        if in_memory:
+            sources: Iterator[Any] = itertools.repeat(parallel.replicate(sub_images.memory))
+        else:
             share = {"shard": jax.process_index(), "shards": jax.process_count()}
             batches = datasets.stream_batches(
                 sub_images, config.data, scale=scale, seed=config.seed, first_step=first, **share
             )
-
-        # -------------------------------------------------------------------------------------------------------------
-        # What the loop does now and then.
-        # -------------------------------------------------------------------------------------------------------------
-        history: list[tuple[int, dict[str, float]]] = []
-
-        def record(step: int, values: dict[str, float]) -> None:
-            history.append((step, values))
-            if writers:
-                writers.scalars(step, values)
-                if callback:
-                    callback(step, dict(values))
-
-        def save(state: TrainState, score: float | None) -> None:
-            if chief:  # first: a run that is killed in between, and resumed, comes by here again
-                save_average(model, state, workdir / "model.safetensors", config, score)
-            checkpoints.save(state, score=score, best=best, failures=recovery.failures)
-            folder.report("running", int(state.step), total)
-
-        def save_and_wait(state: TrainState) -> None:
-            save(state, None)
-            checkpoints.wait()
+            sources = clock.waiting(map(parallel.shard, batches))
+        stepper = Stepper(steps_fn, state, sources, parallel, config.steps_per_call)
 
         def batch_of(state: TrainState, source: Any) -> Batch:
             """Returns this process's part of the batch of the step after `state`."""
@@ -219,90 +209,70 @@ def _fit(
             here = jax.tree.map(lambda a: a.addressable_data(0), (source, state.step))
             return to_host(jax.jit(draw)(*here, 0))
 
-        # -------------------------------------------------------------------------------------------------------------
-        # The loop.
-        # -------------------------------------------------------------------------------------------------------------
-        measured: dict[str, float] = {}
-        reached, reason, clock = first, "", Clock()
-        for step in range(first + 1, total + 1):
-            with clock.waiting():
-                if batches is not None:
-                    source = parallel.shard(next(batches))
-            with jax.transfer_guard("disallow"):
-                state, metrics = step_fn(state, source)
-            # Waiting here keeps a signal's answer near, and costs nothing: the next step needs this one's state.
-            if bool(jax.device_get(metrics["finite"])):
-                recovery.passed()
-                if step % config.eval.log_every == 0:
-                    values = {k: float(v) for k, v in jax.device_get(metrics).items() if k != "finite"}
-                    record(step, {**values, **clock.read()})
-                    if writers:
-                        writers.show(loss=f"{values['loss']:.5f}")
-            else:
-                batch = functools.partial(batch_of, state, source)
-                state, values, said = recovery.failed(state, batch, save_and_wait)
-                record(step, values)
-                if writers:
-                    writers.say(f"isr-jax: {said}")
-            clock.count()
-            if writers:
-                writers.advance()
+        def save_and_wait(state: TrainState) -> None:
+            results.save(state, None, recovery.failures)
+            results.wait()
 
+        # -------------------------------------------------------------------------------------------------------------
+        # The loop: a stretch of steps, then all that is not a step.
+        # -------------------------------------------------------------------------------------------------------------
+        save_every, eval_every, log_every = map(
+            Interval, (config.checkpoint.every, config.eval.every, config.eval.log_every)
+        )
+        step, reason, pace = first, "", results.pace
+        while step < total and not reason:
+            begun, before = time.monotonic(), step
+            for call in stepper.run(min(pace.steps, total - step, save_every.left(step), eval_every.left(step))):
+                clock.count(call.passed + call.failed)
+                for index in range(call.passed):
+                    step += 1
+                    recovery.passed()
+                    if log_every.due(step):
+                        results.record(step, {**call.read(index), **clock.read()})
+                        log_every.restart()
+                if call.failed:
+                    step += 1
+                    batch = functools.partial(batch_of, stepper.state, call.source)
+                    stepper.state, values, said = recovery.failed(stepper.state, batch, save_and_wait)
+                    results.record(step, values)
+                    results.say(f"isr-jax: {said}")
+                results.advance(call.passed + call.failed)
+            pace.measured(time.monotonic() - begun, step - before)
+
+            reason = stop.reason(results.reserve.seconds + pace.seconds)
+            saves, evaluates = save_every.due(step), eval_every.due(step) or step == total
+            if reason == stop.limit:
+                evaluates |= results.reserve.evaluation_fits(stop.left)
+            if jax.process_count() > 1:  # all processes must make the same steps, and save the same one
+                reason = (reason or "another process was to stop") if any_process(bool(reason)) else ""
+                saves, evaluates, seconds = of_process_0((saves, evaluates, pace.seconds_per_step or 0.0))
+                pace.seconds_per_step = seconds or None
             score = None
-            if config.eval.data and (step % config.eval.every == 0 or step == total):
-                pictures: dict[str, np.ndarray] = {}
-                measured = evaluate(state.average, validation, pictures)
-                score = measured[f"{next(iter(validation))}/psnr_y"]
-                better = best is None or score > best
-                best = score if better else best
-                record(step, {**measured, **stage_parameters(state.average)})
-                if writers:
-                    for name, picture in pictures.items():
-                        writers.picture(step, name, picture)
-                    writers.show(psnr=f"{score:.2f}")
-                    writers.say(
-                        f"step {step}: " + ", ".join(f"{k} {v:.4g}" for k, v in measured.items() if k.endswith("_y"))
-                    )
-                    if better:
-                        save_average(model, state, workdir / "best.safetensors", config, score)
+            if config.eval.data and evaluates:
+                score = results.evaluate(step, stepper.state)
+                eval_every.restart()
                 clock.restart()
-
-            reason = stop.reason
-            if jax.process_count() > 1:  # all processes must save the same step
-                ends = step % config.eval.log_every == 0 and any_process(bool(reason))
-                reason = (reason or "another process was to stop") if ends else ""
-            if score is not None or step % config.checkpoint.every == 0 or step == total or reason:
-                save(state, score)
-                reached = step
-            if reason:
-                break
+            if score is not None or saves or step == total or reason:
+                results.save(stepper.state, score, recovery.failures)
+                save_every.restart()
 
         # -------------------------------------------------------------------------------------------------------------
         # The end.
         # -------------------------------------------------------------------------------------------------------------
-        checkpoints.wait()
-        complete = reached >= total
+        results.wait()
+        complete = step >= total
         reason = "" if complete else reason
-        folder.report("complete" if complete else "stopped", reached, total, reason)
-        if writers:
-            why = "" if complete else f", stopped by {reason}; the same command goes on"
-            writers.say(f"saved at step {reached} of {total} in {workdir}{why}")
+        results.report("complete" if complete else "stopped", step, reason)
+        why = "" if complete else f", stopped by {reason}; the same command goes on"
+        results.say(f"saved at step {step} of {total} in {workdir}{why}")
         return Run(
             workdir=workdir,
             state="complete" if complete else "stopped",
-            step=reached,
+            step=step,
             of=total,
             reason=reason,
-            best=best,
-            validation=measured,
-            history=tuple(history),
+            best=results.best,
+            validation=results.measured,
+            history=tuple(results.history),
             seconds=time.monotonic() - called,
         )
-
-
-def save_average(model: ISRResCNet, state: TrainState, path: Path, config: TrainConfig, score: float | None) -> None:
-    """Writes the averaged weights as a model file, beside and then renamed."""
-    metadata: dict[str, Any] = {"step": int(state.step), "steps": config.steps, "seed": config.seed}
-    if score is not None and math.isfinite(score):  # JSON has no infinity
-        metadata["psnr_y"] = score
-    save_model(path, make_bind(model)(to_host(state.average)), metadata)

@@ -1,6 +1,6 @@
-"""Data parallelism: where the per-device step is mapped over devices, and processes find each other.
+"""Data parallelism: where the per-device steps are mapped over devices, and processes find each other.
 
-The step is written for one device, and averages over the axis `AXIS` what devices must agree on. Only this module
+A step is written for one device, and averages over the axis `AXIS` what devices must agree on. Only this module
 knows how it is mapped: by `jax.shard_map`, or by `jax.pmap`, which is in maintenance mode but still wanted.
 """
 
@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,31 +59,32 @@ class Parallel(NamedTuple):
         sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), batch)
 
-    def map_step(self, step: Callable[[Any, Any], tuple[Any, Any]], *, sharded: bool) -> Callable[..., tuple[Any, Any]]:
-        """Maps `step(state, source)` over the devices, and compiles it; the state is donated.
+    def map_steps(self, steps: Callable[..., tuple[Any, Any, Any]], *, sharded: bool) -> Callable[..., Any]:
+        """Maps `steps(state, going, source, count)` over the devices, and compiles it; the state is donated.
 
         Args:
-          step: For one device: state and source -> new state and metrics, both equal on all devices.
+          steps: For one device, as `isr_jax.training.step.repeat_step` makes it; its results are equal on all devices.
           sharded: Whether the source is a batch, spread by `shard`, or the same on all devices.
-        Returns: The function of the replicated state and the source.
+        Returns: The function of the source and of the other arguments, replicated.
         """
         if self.mapping == "pmap":
             options = {"axis_name": AXIS, "out_axes": None, "devices": self.devices, "donate_argnums": 0}
             if sharded:
-                return jax.pmap(step, in_axes=(None, 0), **options)
+                return jax.pmap(steps, in_axes=(None, None, 0, None), **options)
             # pmap wants something to map over.
             lanes = self.shard(np.arange(self.size // jax.process_count()))
-            mapped = jax.pmap(lambda state, source, lane: step(state, source), in_axes=(None, None, 0), **options)
-            return lambda state, source: mapped(state, source, lanes)
+            mapped = jax.pmap(lambda *args: steps(*args[:-1]), in_axes=(None, None, None, None, 0), **options)
+            return lambda *args: mapped(*args, lanes)
+        everywhere = PartitionSpec()
         mapped = jax.shard_map(
-            step,
+            steps,
             mesh=self.mesh,
-            in_specs=(PartitionSpec(), PartitionSpec(AXIS) if sharded else PartitionSpec()),
-            out_specs=PartitionSpec(),
+            in_specs=(everywhere, everywhere, PartitionSpec(AXIS) if sharded else everywhere, everywhere),
+            out_specs=everywhere,
             check_vma=False,  # as with pmap: gradients are local until the step averages them
         )
         # Pinned: otherwise the second call, on the first one's output, would compile again.
-        return jax.jit(mapped, donate_argnums=0, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+        return jax.jit(mapped, donate_argnums=0, out_shardings=NamedSharding(self.mesh, everywhere))
 
 
 def to_host(tree: Any) -> Any:
@@ -104,6 +105,11 @@ def local_part(batch: Any) -> Any:
 def any_process(flag: bool) -> bool:
     """Whether the flag is set on any process; all processes must ask."""
     return bool(np.any(multihost_utils.process_allgather(np.array(flag))))
+
+
+def of_process_0(values: Sequence[float]) -> list[float]:
+    """Returns the numbers of process 0, in single precision; all processes must ask."""
+    return [float(value) for value in multihost_utils.broadcast_one_to_all(np.array(values, np.float32))]
 
 
 def start(config: ParallelConfig) -> Parallel:
@@ -132,6 +138,7 @@ def _join(config: ParallelConfig) -> None:
     else:
         _await_process_0(config, host.strip("[]"), int(port))
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from `StopRequests`
     with _deadline(config):
         jax.distributed.initialize(
             config.coordinator,

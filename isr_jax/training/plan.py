@@ -13,7 +13,7 @@ from isr_jax.models.model_file import get_params
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.parallel import Parallel
 from isr_jax.training.state import init_state
-from isr_jax.training.step import make_step
+from isr_jax.training.step import make_step, repeat_step
 
 
 def print_plan(config: TrainConfig) -> None:
@@ -51,11 +51,12 @@ def step_cost(config: TrainConfig) -> tuple[int, int, int]:
     The bytes are the compiler's own plan of its memory. The FLOP count the multiplications and additions of
     convolutions and matrix products in the traced step, loops included (the compiler counts the body of a loop once).
     """
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, placement="stream", sampling="epochs"))
+    data = dataclasses.replace(config.data, placement="stream", sampling="epochs")
+    config = dataclasses.replace(config, data=data, steps_per_call=1)
     model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
     parallel = Parallel(tuple(jax.local_devices()[:1]), "shard_map")
     step = make_step(model, config, total_steps=max(1, config.steps), shards=1)
-    mapped = parallel.map_step(step, sharded=True)
+    mapped = parallel.map_steps(repeat_step(step, 1), sharded=True)
     state = jax.eval_shape(lambda: init_state(get_params(model), config.optimizer.build()))
     side = config.data.drawn_size(config.model.scale)
     shape = (config.data.batch_size, side, side, config.model.channels)
@@ -63,7 +64,8 @@ def step_cost(config: TrainConfig) -> tuple[int, int, int]:
     batch = {
         k: jax.ShapeDtypeStruct((shape[0], s * shape[1], s * shape[2], shape[3]), jnp.uint8) for k, s in sides.items()
     }
-    traced = mapped.trace(state, batch)
+    going, count = jax.ShapeDtypeStruct((), jnp.bool_), jax.ShapeDtypeStruct((), jnp.int32)
+    traced = mapped.trace(state, going, batch, count)
     memory = traced.lower().compile().memory_analysis()
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return peak + memory.temp_size_in_bytes, memory.temp_size_in_bytes, _count_flops(traced.jaxpr.jaxpr)

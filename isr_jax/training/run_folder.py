@@ -5,9 +5,10 @@ import fcntl
 import json
 import os
 import socket
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 
@@ -37,6 +38,9 @@ class RunFolder:
         self._lock: int | None = None
         self._step: int | None = None
         self._total: int | None = None
+        self._seconds: dict[str, float | None] = {}
+        self.former: dict[str, Any] = {}
+        """The status that the session before has left; empty: none."""
 
     def __enter__(self) -> "RunFolder":
         """Makes and locks the folder.
@@ -54,6 +58,9 @@ class RunFolder:
             refused = UserError(f"{self.path}: process 0 cannot use it; see what it says")
         if refused is not None:
             raise refused
+        with contextlib.suppress(OSError, ValueError):  # none yet, or not ours
+            former = json.loads((self.path / "status.json").read_text())
+            self.former = former if isinstance(former, dict) else {}
         return self
 
     def _acquire(self) -> None:
@@ -78,7 +85,14 @@ class RunFolder:
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
 
-    def report(self, state: State, step: int | None, total: int | None, reason: str = "") -> None:
+    def report(
+        self,
+        state: State,
+        step: int | None,
+        total: int | None,
+        reason: str = "",
+        seconds: dict[str, float | None] | None = None,
+    ) -> None:
         """Writes RUN/status.json: how the run stands, and how it goes on.
 
         "running" without a process that holds the lock is a run that was killed.
@@ -88,13 +102,17 @@ class RunFolder:
           step: Steps done and saved; None if the run failed before that was known.
           total: Steps of the whole run; likewise.
           reason: Why it has stopped or failed.
+          seconds: How long things take, by name, rounded to four digits; None: as in the report before.
         """
         self._step, self._total = step, total
+        self._seconds = self._seconds if seconds is None else seconds
         if not self._chief:
             return
-        status = {"state": state, "step": step, "of": total, "reason": reason or None}
+        status: dict[str, Any] = {"state": state, "step": step, "of": total, "reason": reason or None}
         first = "mend what the reason names; then " if state == "failed" else ""
         status["resume"] = None if state == "complete" else first + _AGAIN
+        status |= {name: None if value is None else float(f"{value:.4g}") for name, value in self._seconds.items()}
+        status["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
         text = json.dumps(status, indent=2) + "\n"
         replace_file(self.path / "status.json", lambda path: path.write_text(text))
 

@@ -1,4 +1,4 @@
-"""The training step of one device: draw or take a batch, gradients, update, averaged weights."""
+"""The training step of one device: draw or take a batch, gradients, update, averaged weights; and several in a row."""
 
 import dataclasses
 import functools
@@ -20,6 +20,8 @@ from isr_jax.training.parallel import AXIS
 from isr_jax.training.state import Params, TrainState, average_params, make_bind
 
 Metrics = dict[str, Array]
+Step = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+Steps = Callable[[TrainState, Array, Any, Array], tuple[TrainState, Array, Metrics]]
 
 
 class Observed(NamedTuple):
@@ -63,9 +65,7 @@ def make_degrade(config: TrainConfig, scale: int) -> Callable[[Batch, ArrayLike,
     return degrade
 
 
-def make_step(
-    model: ISRResCNet, config: TrainConfig, *, total_steps: int, shards: int
-) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+def make_step(model: ISRResCNet, config: TrainConfig, *, total_steps: int, shards: int) -> Step:
     """Makes the step of one device, to be mapped over the axis `AXIS`.
 
     A step whose loss, gradient, updated or averaged parameters are not finite (as numbers or in their norm) leaves the
@@ -180,3 +180,37 @@ def make_step(
         return new, {"learning_rate": rate, **metrics}
 
     return step
+
+
+def repeat_step(step: Step, most: int) -> Steps:
+    """Makes the function of one device that takes up to `most` steps in one call, for `Parallel.map_steps`.
+
+    One program takes any number of steps, in the same bits as calls of one step each. It ends before the step that
+    follows one that was not finite, and so do the calls behind it: they may be sent off before its metrics are read.
+
+    Args:
+      step: As `make_step` returns it.
+      most: Length of the metrics.
+    Returns: steps(state, going, source, count) -> state, going, metrics. `going`, bool: False where an earlier step was
+      not finite; nothing is done then. `count`, int32, at most `most`: how many steps to take. `metrics`: of each step,
+      by name, arrays of `most` entries; `metrics["finite"]` is False for those that were not taken, too.
+    """
+    step = jax.jit(step)  # traced once for the shapes and the loop
+
+    def steps(state: TrainState, going: Array, source: Any, count: Array) -> tuple[TrainState, Array, Metrics]:
+        _, shapes = jax.eval_shape(step, state, source)
+        metrics = jax.tree.map(lambda one: jnp.zeros((most, *one.shape), one.dtype), shapes)
+
+        def more(carry: tuple[Array, TrainState, Array, Metrics]) -> Array:
+            return carry[2] & (carry[0] < count)
+
+        def body(carry: tuple[Array, TrainState, Array, Metrics]) -> tuple[Array, TrainState, Array, Metrics]:
+            done, state, _, metrics = carry
+            state, values = step(state, source)
+            metrics = jax.tree.map(lambda all_steps, one: all_steps.at[done].set(one), metrics, values)
+            return done + 1, state, values["finite"], metrics
+
+        start = (jnp.zeros((), jnp.int32), state, going, metrics)
+        return jax.lax.while_loop(more, body, start)[1:]
+
+    return steps

@@ -7,6 +7,40 @@ import time
 from types import FrameType, TracebackType
 from typing import Any
 
+_EXIT = 5.0
+"""Seconds kept back for the end of the process itself."""
+_SLACK = 1.5
+"""How much longer than the last time a save or an evaluation may take."""
+
+
+class Reserve:
+    """What the end of a session needs of its time: a last save, an evaluation, and the end of the process."""
+
+    def __init__(self, *, save: float, evaluation: float | None) -> None:
+        """Takes first guesses, in seconds; None: there is none, and no time is kept back for an evaluation."""
+        self.save = save
+        """Seconds of a save, until it is on disk."""
+        self.evaluation = evaluation
+        """Seconds of the last evaluation."""
+        self.first_evaluation = evaluation
+        """Seconds of a session's first evaluation, which compiles: the next session's first guess."""
+        self._guessed = True
+
+    def evaluated(self, seconds: float) -> None:
+        """Notes how long an evaluation took."""
+        self.evaluation = seconds
+        if self._guessed:
+            self.first_evaluation, self._guessed = seconds, False
+
+    @property
+    def seconds(self) -> float:
+        """All that is kept back."""
+        return _EXIT + _SLACK * (self.save + (self.evaluation or 0.0))
+
+    def evaluation_fits(self, left: float) -> bool:
+        """Whether there is time for an evaluation and all that follows it; not if none was made before."""
+        return self.evaluation is not None and left > _EXIT + self.save + self.evaluation
+
 
 class StopRequests:
     """Says whether to stop. In its context, the first SIGTERM or SIGINT is a request; the second acts as ever.
@@ -17,14 +51,19 @@ class StopRequests:
     def __init__(self, *, began: float, max_minutes: float) -> None:
         """Sets the limit: `max_minutes` after `began`, a time of `time.monotonic`; 0: none."""
         self._end = began + max_minutes * 60 if max_minutes > 0 else float("inf")
-        self._limit = f"max_minutes={max_minutes:g}"
+        self.limit = f"max_minutes={max_minutes:g}"
+        """The reason that the limit gives."""
         self._signal = ""
         self._former: dict[signal.Signals, Any] = {}
 
     @property
-    def reason(self) -> str:
-        """Why to stop, as "SIGTERM" or "max_minutes=30"; empty: go on."""
-        return self._signal or (self._limit if time.monotonic() > self._end else "")
+    def left(self) -> float:
+        """Seconds up to the limit; infinity without one."""
+        return self._end - time.monotonic()
+
+    def reason(self, needed: float) -> str:
+        """Returns why to stop, as "SIGTERM" or "max_minutes=30"; empty: go on, `needed` seconds are left and more."""
+        return self._signal or (self.limit if self.left < needed else "")
 
     def __enter__(self) -> "StopRequests":
         if threading.current_thread() is threading.main_thread():
@@ -41,7 +80,7 @@ class StopRequests:
         self._signal = asked.name
         signal.signal(asked, self._former[asked])
         # Not print: a handler may run in the middle of another print.
-        os.write(2, b"\nisr-jax: stopping after the next step; the same signal again stops at once\n")
+        os.write(2, b"\nisr-jax: stopping after the steps under way; the same signal again stops at once\n")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -56,8 +56,8 @@ class Writers:
         else:
             self.say(f"isr-jax: tensorboardX is not installed; the record is in {RECORD} alone")
 
-    def advance(self, steps: int = 1) -> None:
-        """Moves the progress bar."""
+    def advance(self, steps: int) -> None:
+        """Moves the progress bar by so many steps."""
         if self._bar is not None:
             self._bar.update(steps)
 
