@@ -10,12 +10,14 @@ too, as the peak of the moment. Medians of `--repeats` runs after warming up. Wh
     b  inference of a 128x128 picture                                   f  peak memory of a and c, in fresh processes
     c  a training step of it, batch 4 of HR 96x96, K = 4, L1, Adam      g  compile time, and the first result of a
     d  a training step of a small network at LR resolution, 16x128x128  command with and without the compilation cache
+    h  a training step of isr-lite-x4, 8 patches of HR 128x128, Adam
 
 They are all in this one file, for they take turns in one run. `--json` writes one object a measurement with `ours`,
 `torch` (seconds, megabytes in f) and `ratio`; e is a list.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -42,6 +44,7 @@ from isr_jax.physics.resize import resize_matrix
 from isr_jax.solver.convolution import conv2d
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import keep_freed_memory, use_compilation_cache
+from isr_jax.train import load_config
 
 CONVOLUTIONS = [(16, 48, 48, 64), (16, 32, 32, 32), (1, 256, 256, 64)]
 TURN_SECONDS = 1.0  # as in torch_twin.py
@@ -51,7 +54,10 @@ WHAT = {
     "b": "inference, paper's network, 128x128 to 512x512",
     "c": "training step, paper's network, K = 4, 4 x 96x96",
     "d": "training step, small network, 16 x 128x128",
+    "h": "training step, isr-lite-x4, 8 x 128x128",
 }
+TRAINING = "cdh"
+"""Those of `WHAT` that are training steps."""
 
 
 def make_case(name: str, small: bool) -> tuple[ISRResCNet, np.ndarray, np.ndarray | None, bool]:
@@ -59,7 +65,11 @@ def make_case(name: str, small: bool) -> tuple[ISRResCNet, np.ndarray, np.ndarra
 
     `small` shrinks everything, to try the benchmark itself.
     """
-    if name == "d":
+    if name == "h":
+        config = load_config(Path(__file__).parents[1] / "configs" / "lite_x4.py").model
+        if small:
+            config = dataclasses.replace(config, prior=dataclasses.replace(config.erd, num_blocks=2))
+    elif name == "d":
         network = ERDConfig(
             features=32,
             num_blocks=2,
@@ -84,7 +94,7 @@ def make_case(name: str, small: bool) -> tuple[ISRResCNet, np.ndarray, np.ndarra
     else:
         stages = 2 if small else {"a": 10, "b": 10, "c": 4}[name]
         config = ModelConfig(num_stages=stages, prior=ERDConfig(feedback_steps=1 if small else 4))
-    batch, size = {"a": (1, 64), "b": (1, 128), "c": (4, 24), "d": (16, 32)}[name]
+    batch, size = {"a": (1, 64), "b": (1, 128), "c": (4, 24), "d": (16, 32), "h": (8, 32)}[name]
     if small:
         batch, size = min(batch, 2), 16
     rng = np.random.default_rng(0)
@@ -92,7 +102,7 @@ def make_case(name: str, small: bool) -> tuple[ISRResCNet, np.ndarray, np.ndarra
     # Noise beside a smooth picture, so that neither the noise level nor the projection is trivial.
     waves = 128 + 80 * np.sin(np.arange(size * 4)[:, None, None] / 9) * np.cos(np.arange(size * 4)[:, None] / 7)
     hr = np.clip(waves + rng.normal(0, 5, (batch, size * 4, size * 4, 3)), 0, 255).astype(np.float32)
-    return model, hr[:, ::4, ::4], hr if name in "cd" else None, name == "d"
+    return model, hr[:, ::4, ::4], hr if name in TRAINING else None, name == "d"
 
 
 def make_program(model: ISRResCNet, lr: np.ndarray, hr: np.ndarray | None, all_stages: bool):
@@ -332,7 +342,7 @@ def plot(results: dict[str, Any], path: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    bars = {name: results[name]["ratio"] for name in "abcd" if name in results}
+    bars = {name: results[name]["ratio"] for name in "abcdh" if name in results}
     bars |= {f"{'x'.join(map(str, r['shape']))}\n{r['operation']}": r["ratio"] for r in results.get("e", [])}
     bars |= {f"memory {r['case']}": r["ratio"] for r in results.get("f", [])}
     bars = {name: ratio for name, ratio in bars.items() if ratio is not None}
@@ -375,7 +385,7 @@ def main() -> None:
     parser.add_argument("--torch-python", help="a Python that has torch")
     parser.add_argument("--json", help="where to write the results")
     parser.add_argument("--plot", help="where to write the picture of the ratios")
-    parser.add_argument("--only", default="abcdefg", help="which measurements, such as ae")
+    parser.add_argument("--only", default="abcdefgh", help="which measurements, such as ae")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try this script")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
@@ -387,7 +397,7 @@ def main() -> None:
     compile_rows, formats = [], {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name in "abcd":
+        for name in "abcdh":
             if name in options.only:
                 results[name], seconds = measure_case(name, options, folder)
                 formats[name] = results[name].get("memory_format")

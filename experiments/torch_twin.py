@@ -92,6 +92,8 @@ class Twin(nn.Module):
             if config["clip"]:
                 x = x.clamp(0, 255)
             iterates.append(x)
+        if config["final_data_step"]:
+            x = x - self.constant_step * self.up(self.down(x) - lr)
         return torch.stack(iterates) if all_stages else x
 
     def erd(self, image: Tensor, residual: Tensor, carried: Tensor, kernels: dict, stage: int):
