@@ -31,6 +31,7 @@ from isr_jax.benchmark.benchmark import run_benchmark
 from isr_jax.benchmark.report import format_table
 from isr_jax.config import ConfigError, TrainConfig
 from isr_jax.models.model_file import get_params
+from isr_jax.solver.compilation import compiler_options
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process, process_began
 from isr_jax.train import load_config, parse_fields
@@ -72,7 +73,9 @@ def measure(config: TrainConfig, seconds: float) -> float:
     parallel = start(config.parallel)
     model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
     step = make_step(model, config, total_steps=max(1, config.steps), shards=parallel.size)
-    steps = parallel.map_steps(repeat_step(step, STEPS_PER_CALL), sharded=False)
+    steps = parallel.map_steps(
+        repeat_step(step, STEPS_PER_CALL), sharded=False, compiler_options=compiler_options(config.model)
+    )
     scale, side = config.data_scale, config.data.tile_size // config.data_scale
     rng, shape = np.random.default_rng(0), (32, side, side, config.model.channels)
     lr = rng.integers(0, 256, shape, np.uint8)

@@ -41,6 +41,7 @@ from isr_jax.physics.names import make_physics
 from isr_jax.physics.noise_level import DB7_HIGH_PASS
 from isr_jax.physics.resampling import catmull_rom_phases
 from isr_jax.physics.resize import resize_matrix
+from isr_jax.solver.compilation import compiler_options
 from isr_jax.solver.convolution import conv2d
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import keep_freed_memory, use_compilation_cache
@@ -107,8 +108,9 @@ def make_case(name: str, small: bool) -> tuple[ISRResCNet, np.ndarray, np.ndarra
 
 def make_program(model: ISRResCNet, lr: np.ndarray, hr: np.ndarray | None, all_stages: bool):
     """Returns the jitted function, and its arguments: (model, lr) -> HR, or (state, lr, hr) -> (state, loss)."""
+    options = compiler_options(model.config)
     if hr is None:
-        return jax.jit(lambda model, lr: model(lr)), (model.folded(), jnp.asarray(lr))
+        return jax.jit(lambda model, lr: model(lr), compiler_options=options), (model.folded(), jnp.asarray(lr))
     adam = optax.adam(1e-4)
 
     def step(state, lr, hr):
@@ -118,7 +120,7 @@ def make_program(model: ISRResCNet, lr: np.ndarray, hr: np.ndarray | None, all_s
         return (optax.apply_updates(model, updates), moments), loss
 
     state = jax.tree.map(jnp.array, (model, adam.init(model)))  # pyright: ignore[reportArgumentType]
-    return jax.jit(step, donate_argnums=0), (state, jnp.asarray(lr), jnp.asarray(hr))
+    return jax.jit(step, donate_argnums=0, compiler_options=options), (state, jnp.asarray(lr), jnp.asarray(hr))
 
 
 def make_runner(program, arguments) -> Callable[[], np.ndarray]:

@@ -11,6 +11,7 @@ from flax import nnx
 
 from isr_jax.__main__ import run
 from isr_jax.command_line import Positional, parse_arguments
+from isr_jax.solver.compilation import compiler_options
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.forensics import diagnose, read_bundle
 from isr_jax.training.parallel import Parallel
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> int | None:
     # The whole batch on one device; the schedule as it was: a bundle gives the length of its run in steps.
     parallel = Parallel(tuple(jax.local_devices()[:1]), "shard_map")
     step = make_step(ISRResCNet(config.model, rngs=nnx.Rngs(0)), config, total_steps=config.steps, shards=1)
-    once = parallel.map_steps(repeat_step(step, 1), sharded=True)
+    once = parallel.map_steps(repeat_step(step, 1), sharded=True, compiler_options=compiler_options(config.model))
     going, count = parallel.replicate((np.True_, np.int32(1)))
     _, _, metrics = once(parallel.replicate(state), going, parallel.shard(batch), count)
     metrics = {name: float(value[0]) for name, value in jax.device_get(metrics).items()}

@@ -11,11 +11,11 @@ import numpy as np
 from isr_jax.config import UserError
 
 
-def compile_program(lowered: jax.stages.Lowered) -> tuple[jax.stages.Compiled, bool]:
-    """Compiles, and returns whether the program came from JAX's cache on disk."""
+def compile_program(lowered: jax.stages.Lowered, options: dict[str, str]) -> tuple[jax.stages.Compiled, bool]:
+    """Compiles, told so, and returns whether the program came from JAX's cache on disk."""
     hits = _cache_hits()
     before = len(hits)
-    return lowered.compile(), len(hits) > before
+    return lowered.compile(compiler_options=dict[str, Any](options)), len(hits) > before
 
 
 def needed_bytes(program: jax.stages.Compiled) -> int:

@@ -26,6 +26,7 @@ from isr_jax.pictures.images import fill_transparent, read_image, scaled_picture
 from isr_jax.pictures.metrics import round_to
 from isr_jax.pictures.picture import Picture, scaled_size
 from isr_jax.pictures.pillow import picture_from_pillow, picture_to_pillow
+from isr_jax.solver.compilation import compiler_options
 from isr_jax.solver.unrolled import ISRResCNet
 
 MAX_BATCH_PIXELS = 2**19
@@ -357,7 +358,7 @@ class Upscaler:
             options = {"num_stages": self.num_stages, "all_stages": all_stages}
             return model(lr, physics=physics, noise_std=noise_std, **options)
 
-        program, from_cache = compile_program(jax.jit(run).lower(*arguments))
+        program, from_cache = compile_program(jax.jit(run).lower(*arguments), compiler_options(self.config))
         self.cache_hits += from_cache
         self.compilations += not from_cache
         needed = needed_bytes(program)

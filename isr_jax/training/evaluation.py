@@ -1,5 +1,6 @@
 """What is measured during training: pictures of validation folders, and what the solver has learned for its stages."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from isr_jax.physics.resize import imresize
 from isr_jax.physics.sampling import Bicubic
 from isr_jax.pictures.metrics import round_to_8_bits, score_picture
 from isr_jax.pictures.pairs import Pair
+from isr_jax.solver.compilation import compiler_options
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.state import Params, make_bind
 
@@ -40,7 +42,7 @@ def make_evaluation(
             bicubic[folder] = float(np.mean(scores))
         return bicubic[folder]
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options(model.config))
     def predict(params: Params, lr: jax.Array) -> jax.Array:
         return bind(params).folded()(lr.astype(jnp.float32), physics=physics, all_stages=True)[:, 0]
 

@@ -27,6 +27,7 @@ from flax import nnx
 from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
 from isr_jax.files import replace_file
 from isr_jax.models.model_file import get_params
+from isr_jax.solver.compilation import compiler_options
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.checkpoint import WHOLE, Checkpoints
 from isr_jax.training.clock import Clock
@@ -148,7 +149,11 @@ def _fit(
         optimizer = config.optimizer.build()
         state = parallel.replicate(init_state(params, optimizer))
         step_fn = make_step(model, config, total_steps=total, shards=parallel.size)
-        steps_fn = parallel.map_steps(repeat_step(step_fn, config.steps_per_call), sharded=not in_memory)
+        steps_fn = parallel.map_steps(
+            repeat_step(step_fn, config.steps_per_call),
+            sharded=not in_memory,
+            compiler_options=compiler_options(config.model),
+        )
 
         # -------------------------------------------------------------------------------------------------------------
         # Resume, or start.

@@ -59,12 +59,19 @@ class Parallel(NamedTuple):
         sharding = NamedSharding(self.mesh, PartitionSpec(AXIS))
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), batch)
 
-    def map_steps(self, steps: Callable[..., tuple[Any, Any, Any]], *, sharded: bool) -> Callable[..., Any]:
+    def map_steps(
+        self,
+        steps: Callable[..., tuple[Any, Any, Any]],
+        *,
+        sharded: bool,
+        compiler_options: dict[str, str] | None = None,
+    ) -> Callable[..., Any]:
         """Maps `steps(state, going, source, count)` over the devices, and compiles it; the state is donated.
 
         Args:
           steps: For one device, as `isr_jax.training.step.repeat_step` makes it; its results are equal on all devices.
           sharded: Whether the source is a batch, spread by `shard`, or the same on all devices.
+          compiler_options: What XLA is told; `jax.pmap` cannot tell it.
         Returns: The function of the source and of the other arguments, replicated.
         """
         if self.mapping == "pmap":
@@ -84,7 +91,8 @@ class Parallel(NamedTuple):
             check_vma=False,  # as with pmap: gradients are local until the step averages them
         )
         # Pinned: otherwise the second call, on the first one's output, would compile again.
-        return jax.jit(mapped, donate_argnums=0, out_shardings=NamedSharding(self.mesh, everywhere))
+        pinned = NamedSharding(self.mesh, everywhere)
+        return jax.jit(mapped, donate_argnums=0, out_shardings=pinned, compiler_options=compiler_options)
 
 
 def to_host(tree: Any) -> Any:
