@@ -6,7 +6,6 @@ given it. Three solutions in closed form, one deep ERD at LR resolution, a data 
 """
 
 from isr_jax.config import (
-    CheckpointConfig,
     DataConfig,
     DegradationConfig,
     ERDConfig,
@@ -63,7 +62,6 @@ CONFIG = TrainConfig(
     loss=LossConfig(kind="l1"),
     optimizer=OptimizerConfig(kind="muon", b2=0.99, clip_norm=0.1, ema_decay=0.999),
     schedule=ScheduleConfig(kind="cosine", learning_rate=1e-3, warmup_steps=200),
-    checkpoint=CheckpointConfig(every=500),
     eval=EvalConfig(every=1000, log_every=50),
     steps=40_000,
 )

@@ -84,11 +84,13 @@ def draw(costs: list[Cost], scores: dict[str, float], data: str, output: Path) -
         for axis, spent in ((by_pixels, cost.pixels), (by_hours, cost.hours)):
             axis.plot(spent, cost.psnr, color=f"C{i}", marker=".", label=label)
         against.plot(cost.pixels[-1], scores[cost.name], "o", color=f"C{i}")
-        against.annotate(f" {cost.name}", (cost.pixels[-1], scores[cost.name]), fontsize=8)
+        against.annotate(
+            cost.name, (cost.pixels[-1], scores[cost.name]), (6, -10), textcoords="offset points", fontsize=8
+        )
     if 4 in {cost.scale for cost in costs}:
         for name, (pixels, psnr) in PEERS.items():
             against.plot(pixels, psnr, "x", color="black")
-            against.annotate(f" {name}", (pixels, psnr), fontsize=8)
+            against.annotate(name, (pixels, psnr), (-8, 7), textcoords="offset points", fontsize=8)
     for scale in sorted({cost.scale for cost in costs}):
         if (level := published_psnr(data, scale)) is not None:
             against.axhline(level, color="gray", linestyle="--", linewidth=1)
