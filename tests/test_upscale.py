@@ -167,7 +167,6 @@ def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_pa
         (["--model", blurred, "--blur", tmp_path / "nan.npy"], "the blur kernel holds nan at (0, 0)"),
         (["--model", blurred, "--blur", tmp_path / "wide.npy"], "the blur kernel is 3x40, larger than the picture"),
         (["--model", blurred, "--blur", "1,2,3,4"], "--blur is (1.0, 2.0, 3.0, 4.0)"),
-        (["--model", blurred], "give --blur"),
         (["--model", model_file, "--num-stages", 2], "--num-stages is 2"),
     ]:
         assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", *argv) == 2
@@ -178,6 +177,8 @@ def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_pa
     write_image(tmp_path / "folder" / "small.png", pixels[:2, :2])
     assert bicubic(tmp_path / "folder", "-o", tmp_path / "out", "--max-pixels", 10) == 1
     assert "raise it (--max-pixels)" in capfd.readouterr().err  # in the list of what failed, too
+    assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", "--model", blurred) == 0
+    assert "is told that MATLAB's bicubic reduction made the pictures" in capfd.readouterr().err
 
 
 def test_patterns_and_several_files(pixels, tmp_path):

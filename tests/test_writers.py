@@ -31,7 +31,7 @@ def test_without_a_terminal_there_is_a_line_at_most_once_a_minute(tmp_path, capf
     writers = open_writers(tmp_path)
     for step in range(1, 31):
         writers.scalars(step, training(0.1 * step))
-        writers.advance()
+        writers.advance(1)
         writers.show(loss="0.1")
     monkeypatch.setattr(module, "LINE_SECONDS", 0.0)
     writers._next_line = time.monotonic()
