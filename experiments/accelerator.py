@@ -34,12 +34,11 @@ from isr_jax.models.model_file import get_params
 from isr_jax.solver.compilation import compiler_options
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process, process_began
-from isr_jax.train import load_config, parse_fields
+from isr_jax.train import load_config, load_run, parse_fields
 from isr_jax.training.archive import pack_run, unpack_run
 from isr_jax.training.data import Memory
 from isr_jax.training.loop import fit
 from isr_jax.training.parallel import start
-from isr_jax.training.run_folder import read_config
 from isr_jax.training.state import init_state
 from isr_jax.training.step import make_step, repeat_step
 
@@ -140,17 +139,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--precisions", nargs="+", default=["float32", "tf32", "bfloat16"])
     parser.add_argument("--measure-seconds", type=float, default=2.0, help="for each batch and precision")
     arguments, fields = parser.parse_known_args(argv)
-    prepare_process()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     places = ["--data.train", *arguments.data, *(["--eval.data", *arguments.eval] if arguments.eval else [])]
     minutes = arguments.minutes - RESERVE / 60
     limits = ["--data.placement", "memory", "--max-minutes", str(minutes), "--steps-per-call", str(STEPS_PER_CALL)]
     if arguments.state is not None:
-        workdir = unpack_run(arguments.state)
-        config = parse_fields(read_config(workdir), [*fields, *places, *limits])
+        workdir, said = unpack_run(arguments.state)
+        print(said, flush=True)
+        prepare_process(cache=workdir / "cache")
+        config = parse_fields(load_run(workdir), [*fields, *places, *limits])
     elif arguments.config is not None:
         workdir = arguments.workdir
+        prepare_process(cache=workdir / "cache")
         config = parse_fields(load_config(arguments.config), [*fields, *places, *limits])
         speeds: list[Speed] = []
         for precision in arguments.precisions:
