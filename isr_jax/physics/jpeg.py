@@ -43,7 +43,7 @@ def compress_jpeg(
     percent = jnp.where(quality < 50, 5000 / quality, 200 - 2 * quality)
     tables = jnp.stack([_LUMA_TABLE, _CHROMA_TABLE, _CHROMA_TABLE][:channels])
     tables = jnp.clip(jnp.floor((tables * percent + 50) / 100), 1, 255)
-    planes = jnp.round(x @ _YCBCR.T) if channels == 3 else x
+    planes = jnp.round(einsum("nhwc,yc->nhwy", x, _YCBCR)) if channels == 3 else x
     planes = planes - jnp.array([128.0, 0, 0][:channels])
     padded = jnp.pad(planes, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")
     blocks = padded.reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8, channels)
@@ -51,5 +51,5 @@ def compress_jpeg(
     coefficients = jnp.round(coefficients / tables) * tables
     blocks = einsum("ky,abckl,lx->aybxc", _DCT, coefficients, _DCT)
     planes = jnp.round(blocks.reshape(padded.shape)[:height, :width]) + jnp.array([128.0, 0, 0][:channels])
-    restored = planes @ np.linalg.inv(_YCBCR).T if channels == 3 else planes
+    restored = einsum("nhwy,cy->nhwc", planes, np.linalg.inv(_YCBCR)) if channels == 3 else planes
     return jnp.clip(jnp.round(restored), 0, 255)
