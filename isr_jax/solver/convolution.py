@@ -42,8 +42,8 @@ def conv2d(
       kernel: HWIO, odd height and width.
       border: What lies outside the image: "zero", or "reflect" (mirrored without repeating the edge pixel;
         images smaller than the border are mirrored repeatedly and a single pixel is repeated, as `numpy.pad` does).
-      precision: Of products of float32 on accelerators, those of the derivatives included; on CPU they are exact. HIGHEST
-        is float32; DEFAULT is the platform's fast one, TF32 (10 bits) on a GPU, bfloat16 (8 bits) on a TPU.
+      precision: Of products of float32 on accelerators, those of the derivatives included; on CPU it changes nothing.
+        HIGHEST is float32; DEFAULT the platform's fast one, TF32 (10 bits) on a GPU, bfloat16 (8 bits) on a TPU.
       dtype: Of the sums and of the result, as float32 of bfloat16 `x` and `kernel`; None: the one they promote to.
 
     Returns: The filtered images.
