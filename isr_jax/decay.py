@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int | None:
 
     from isr_jax.training.decay import branch  # here: --help must not wait for JAX
 
-    prepare_process(cache=given.output / "cache")
+    prepare_process()
     done = branch(given.run, given.output, steps=given.steps, change=change, began=process_began())
     return 0 if done.state == "complete" else os.EX_TEMPFAIL
 

@@ -18,7 +18,7 @@ from isr_jax.files import new_folder, replace_file
 from isr_jax.models.model_file import MODEL_FILE
 from isr_jax.training.checkpoint import copy_newest, newest_step
 from isr_jax.training.records import RECORD, parse_record
-from isr_jax.training.resume import differences
+from isr_jax.training.resume import changes
 
 SUFFIX = ".tar"
 _FORMAT, _VERSION, _MANIFEST = "isr_jax.run", 1, "manifest.json"
@@ -138,8 +138,8 @@ def unpack_run(path: Path) -> tuple[Path, str]:
         there = config_to_dict(read_config(TrainConfig, folder / "config.json"))
     except ConfigError:
         raise UserError(f"{folder} is there, and is not the run that {path} holds: {away}") from None
-    if said := differences(there, config_to_dict(_config(packed))):
-        raise UserError(f"{folder} is another run than {path} holds, by {', '.join(said)}: {away}")
+    if said := changes(config_to_dict(_config(packed)), there, packed.step):
+        raise UserError(f"{folder} is another run than {path} holds, with another {said}: {away}")
     if (step := newest_step(folder)) is None or step < packed.step:
         raise UserError(f"{folder} is at step {step or 0}, {path} holds step {packed.step} of the same run: {away}")
     return folder, f"{path}: {folder} is there, at step {step}, and goes on; the file holds step {packed.step}"

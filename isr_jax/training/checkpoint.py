@@ -212,8 +212,9 @@ def copy_newest(run: Path, config: TrainConfig, folder: Path) -> int:
     Raises:
       UserError: If the run has no whole checkpoint.
     """
-    model = nnx.eval_shape(lambda: ISRResCNet(config.model, rngs=nnx.Rngs(0)))
-    like = jax.eval_shape(lambda params: init_state(params, config.optimizer.build()), get_params(model))
+    like = jax.eval_shape(
+        lambda: init_state(get_params(ISRResCNet(config.model, rngs=nnx.Rngs(0))), config.optimizer.build())
+    )
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
     logging.getLogger("absl").setLevel(logging.CRITICAL)

@@ -52,12 +52,16 @@ def branch(
     if workdir.resolve().is_relative_to(run.resolve()):
         raise ConfigError(f"{workdir} lies in {run}, into which nothing is written; choose another output folder")
     if not workdir.is_dir() or not any(workdir.iterdir()):
+        _changed(read_config(TrainConfig, run / "config.json"), change)  # before anything is made
         _begin(run, workdir, steps)
-    config = _begun(run, workdir, steps)
+    return fit(_changed(_begun(run, workdir, steps), change), workdir, **options)
+
+
+def _changed(config: TrainConfig, change: Callable[[TrainConfig], TrainConfig]) -> TrainConfig:
     changed = change(config)
     if said := differences(config_to_dict(config), config_to_dict(changed)):
         raise ConfigError(f"a branch goes on with the configuration of its run: leave out {', '.join(said)}")
-    return fit(changed, workdir, **options)
+    return changed
 
 
 def _begin(run: Path, workdir: Path, steps: int) -> None:

@@ -27,17 +27,23 @@ def check_resumable(old: dict[str, Any], new: dict[str, Any], step: int, folder:
       UserError: What has changed, in one line.
     """
     remedy = "choose another run folder (workdir), or set checkpoint.allow_changes"
-    before, now = _completed(old.get("config", {})), _completed(new["config"])
-    changed = differences(before, now)
-    why = ""
-    if changed and all(name in ("steps", "epochs") or name.startswith("schedule.") for name in changed):
-        why = _done_otherwise(before, now, step)
-        if why is None:
-            changed = {}
-    if changed:
-        raise UserError(f"{folder} was trained with another {', '.join(changed.values())}{why}; {remedy}")
+    if said := changes(old.get("config", {}), new["config"], step):
+        raise UserError(f"{folder} was trained with another {said}; {remedy}")
     if old.get("data") != new["data"]:
         raise UserError(f"{folder} was trained on other data than data.train holds now; {remedy}")
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], step: int) -> str:
+    """Says in which fields two configurations, as dictionaries, differ that changes the first `step` steps; "": none.
+
+    A field that only one of them has is at its default in the other.
+    """
+    before, now = _completed(old), _completed(new)
+    changed = differences(before, now)
+    why: str | None = ""
+    if changed and all(name in ("steps", "epochs") or name.startswith("schedule.") for name in changed):
+        why = _done_otherwise(before, now, step)
+    return "" if why is None or not changed else ", ".join(changed.values()) + why
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> dict[str, str]:
