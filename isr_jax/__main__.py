@@ -19,6 +19,8 @@ from isr_jax.version import package_version
 COMMANDS = {
     "train": "train a model on photographs: isr-jax train CONFIG.py --workdir RUN",
     "pack": "pictures to train from, with their licences, as one file: isr-jax pack FOLDER... -o train.pack",
+    "decay": "a finished model from a run, which itself goes on: isr-jax decay RUN -o NEW --steps 2000",
+    "pack-run": "a run as one file, from which it goes on elsewhere: isr-jax pack-run RUN -o run.tar",
     "plot": "draw the curves of a run: isr-jax plot RUN",
     "replay": "repeat a training step that was not finite: isr-jax replay RUN/nonfinite_STEP",
     "evaluate": "PSNR and SSIM on a folder of pictures: isr-jax evaluate --model MODEL --data DIR",
@@ -105,7 +107,7 @@ def dispatch(argv: list[str] | None = None) -> int | None:
         return 0
     if argv[0] not in COMMANDS:
         raise ConfigError(f"unknown command {argv[0]!r}; the commands are {', '.join(COMMANDS)}")
-    return importlib.import_module(f"isr_jax.{argv[0]}").main(argv[1:])
+    return importlib.import_module(f"isr_jax.{argv[0].replace('-', '_')}").main(argv[1:])
 
 
 def _watch_imports() -> None:

@@ -19,18 +19,24 @@ CACHE_VARIABLE = "ISR_JAX_COMPILATION_CACHE"
 _stderr_lock = threading.Lock()
 
 
-def prepare_process(*, compilation_cache: bool = True) -> None:
-    """Does all that this module offers; call it first in a command. `compilation_cache` False leaves the cache out."""
+def prepare_process(*, compilation_cache: bool = True, cache: Path | None = None) -> None:
+    """Does all that this module offers; call it first in a command.
+
+    Args:
+      compilation_cache: False leaves the cache out.
+      cache: Its folder, where nothing else is said; see `use_compilation_cache`.
+    """
     keep_freed_memory()
     if compilation_cache:
-        use_compilation_cache()
+        use_compilation_cache(cache)
 
 
-def use_compilation_cache() -> Path | None:
+def use_compilation_cache(default: Path | None = None) -> Path | None:
     """Lets JAX keep compiled programs on disk, so that the next start of a command need not compile again.
 
-    The folder is $ISR_JAX_COMPILATION_CACHE, or the one JAX was already told (JAX_COMPILATION_CACHE_DIR), or
-    `user_cache`.
+    The folder is $ISR_JAX_COMPILATION_CACHE, or the one JAX was already told (JAX_COMPILATION_CACHE_DIR), or `default`,
+    or `user_cache`. On a GPU, JAX keeps there, too, what XLA has found out by timing kernels. A program is found again
+    in a folder that was moved.
 
     Returns: The folder, or None if $ISR_JAX_COMPILATION_CACHE is "off" or no folder can be made there.
     """
@@ -40,7 +46,7 @@ def use_compilation_cache() -> Path | None:
     if wanted.lower() in ("off", "0", "none"):
         jax.config.update("jax_enable_compilation_cache", False)
         return None
-    folder = Path(wanted or jax.config.jax_compilation_cache_dir or user_cache())
+    folder = Path(wanted or jax.config.jax_compilation_cache_dir or default or user_cache())
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:  # a read-only home: a slower start is all it costs

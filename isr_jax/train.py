@@ -1,11 +1,14 @@
 """``python -m isr_jax.train CONFIG.py --workdir RUN [--field value ...]``: train a model, or go on with a run.
 
-The same command resumes a run that was stopped. Exit code 0: the run is complete; 75: it was stopped before that, by a
-signal or --max-minutes, with its last step saved; RUN/status.json says the same. It calls `isr_jax.training.loop.fit`.
+The same command resumes a run that was stopped; so does ``isr-jax train --workdir RUN``, for a run folder holds its
+configuration, and ``--workdir RUN.tar`` unpacks what isr-jax pack-run packed and goes on with that. Exit code 0: the
+run is complete; 75: it was stopped before that, by a signal or --max-minutes, with its last step saved;
+RUN/status.json says the same. It calls `isr_jax.training.loop.fit`.
 
 ``isr-jax train --follow RUN`` shows a run that another process trains, until it ends; its exit code is that of the run.
 """
 
+import dataclasses
 import os
 import runpy
 import sys
@@ -13,10 +16,13 @@ from pathlib import Path
 
 from isr_jax.__main__ import run
 from isr_jax.command_line import parse_arguments
-from isr_jax.config import ConfigError, TrainConfig
+from isr_jax.config import ConfigError, TrainConfig, read_config
 from isr_jax.startup import prepare_process, process_began
 
-_USAGE = "usage: isr-jax train CONFIG.py --workdir RUN [--field value ...], or CONFIG.py --plan, or --follow RUN"
+_USAGE = (
+    "usage: isr-jax train CONFIG.py --workdir RUN [--field value ...], or --workdir RUN|RUN.tar [--field value ...] to "
+    "go on with a run, or CONFIG.py --plan, or --follow RUN"
+)
 
 
 def main(argv: list[str] | None = None) -> int | None:
@@ -29,23 +35,50 @@ def main(argv: list[str] | None = None) -> int | None:
         parse_fields(TrainConfig(steps=1), ["--help"])
     if argv[0].partition("=")[0] == "--follow":
         return _follow(argv)
-    config = load_config(Path(argv[0]))
-    rest, workdir = _take(argv[1:], "--workdir")
+    named = [] if argv[0].startswith("--") else argv[:1]
+    rest, workdir = _take(argv[len(named) :], "--workdir")
+    if not named and workdir is None:
+        raise ConfigError(f"a configuration is missing; {_USAGE}")
+    config = load_config(Path(named[0])) if named else None
     if plan := "--plan" in rest:
         rest.remove("--plan")
-    config = parse_fields(config, rest)
+    if config is not None:
+        config = parse_fields(config, rest)
+    folder = None if workdir is None else Path(workdir)
+    if folder is not None and folder.suffix == ".tar" and not folder.is_dir() and not plan:
+        from isr_jax.training.archive import unpack_run  # here and below: help and errors need not wait for JAX
+
+        folder, said = unpack_run(folder)
+        print(f"isr-jax: {said}", file=sys.stderr)
+    if config is None:
+        assert folder is not None
+        config = parse_fields(load_run(folder), rest)
     if plan:
-        from isr_jax.training.plan import print_plan  # here and below: help and errors need not wait for JAX
+        from isr_jax.training.plan import print_plan
 
         print_plan(config)
         return 0
-    if workdir is None:
+    if folder is None:
         raise ConfigError(f"--workdir is missing; {_USAGE}")
     from isr_jax.training.loop import fit
 
-    prepare_process()
-    done = fit(config, workdir, began=process_began())
+    prepare_process(cache=folder / "cache")
+    done = fit(config, folder, began=process_began())
     return 0 if done.state == "complete" else os.EX_TEMPFAIL
+
+
+def load_run(folder: Path) -> TrainConfig:
+    """Returns the configuration with which a run was last trained.
+
+    Raises:
+      ConfigError: If the folder holds none.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{folder} holds no config.json, no run was begun there: give a configuration; {_USAGE}")
+    config = read_config(TrainConfig, path)
+    # What a session before was allowed is not allowed to this one.
+    return dataclasses.replace(config, checkpoint=dataclasses.replace(config.checkpoint, allow_changes=False))
 
 
 def load_config(path: Path) -> TrainConfig:

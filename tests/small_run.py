@@ -1,6 +1,7 @@
 """A run of a few seconds, by `isr_jax.fit` in this process."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -16,6 +17,8 @@ from isr_jax.config import (
     TrainConfig,
 )
 from isr_jax.models.model_file import get_params
+from isr_jax.training.checkpoint import Checkpoints
+from isr_jax.training.memory import load_memory
 from isr_jax.training.parallel import start
 from isr_jax.training.state import init_state
 from tests.test_datasets import write_photos
@@ -63,3 +66,23 @@ def assert_same_state(a, b):
     assert len(leaves) == len(other) > 10
     for x, y in zip(leaves, other, strict=True):
         np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def last_state(run, config):
+    """The state that the run would go on from."""
+    fingerprint = load_memory(config.data, scale=config.model.scale, channels=3).fingerprint
+    with Checkpoints(run, config, fingerprint) as checkpoints:
+        restored = checkpoints.restore(fresh_state(config))
+    assert restored is not None
+    return restored
+
+
+def contents(folder):
+    """All files below a folder, with their bytes and times."""
+    return {p.relative_to(folder): (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def rates(run):
+    """The learning rates recorded, by step."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {line["step"]: line["learning_rate"] for line in lines if "learning_rate" in line}

@@ -16,10 +16,8 @@ from safetensors.numpy import load_file
 
 import isr_jax
 from isr_jax.config import CheckpointConfig, EvalConfig, OptimizerConfig, ScheduleConfig, UserError
-from isr_jax.training.checkpoint import Checkpoints
-from isr_jax.training.memory import load_memory
 from isr_jax.training.run_folder import RunFolder
-from tests.small_run import assert_same_state, fresh_state, small_config
+from tests.small_run import assert_same_state, fresh_state, last_state, small_config
 from tests.test_datasets import write_photos
 
 ROOT = Path(__file__).parents[1]
@@ -42,14 +40,6 @@ def records(run):
         raise AssertionError(f"{name} is not JSON")
 
     return [json.loads(line, parse_constant=refuse) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def last_state(run, config):
-    fingerprint = load_memory(config.data, scale=config.model.scale, channels=3).fingerprint
-    with Checkpoints(run, config, fingerprint) as checkpoints:
-        restored = checkpoints.restore(fresh_state(config))
-    assert restored is not None
-    return restored
 
 
 def weights_are_finite(path):

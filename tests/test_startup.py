@@ -53,6 +53,22 @@ def test_the_cache_can_be_elsewhere_or_off(tmp_path):
     assert start(tmp_path, ISR_JAX_COMPILATION_CACHE=str(tmp_path / "file" / "folder"))[0] == "None True"
 
 
+def test_a_command_may_name_a_folder_and_a_program_is_found_where_that_has_moved(tmp_path):
+    first, second = PROGRAM.replace("prepare_process()", "prepare_process(cache=Path(sys.argv[1]))"), []
+    first = "from pathlib import Path\n" + first.replace(
+        "use_compilation_cache(),", "use_compilation_cache(Path(sys.argv[1])),"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("ISR_JAX_COMPILATION", "JAX_COMPILATION"))}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[1])
+    for folder in (tmp_path / "a" / "cache", tmp_path / "b" / "cache"):
+        if second:
+            (tmp_path / "a").rename(tmp_path / "b")
+        command = [sys.executable, "-c", first, str(folder)]
+        second.append(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert second[0].splitlines() == [f"{tmp_path}/a/cache True", "(8, 8)", "False"]
+    assert second[1].splitlines() == [f"{tmp_path}/b/cache True", "(8, 8)", "True"]
+
+
 @pytest.mark.parametrize("given", ["", "relative", "../up"])
 def test_an_empty_or_relative_xdg_cache_home_does_not_count(given, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))

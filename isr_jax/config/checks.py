@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
+import json
 import math
 import re
 import types
@@ -183,6 +184,20 @@ def config_from_dict(cls: type[T], values: dict[str, Any], prefix: str = "") -> 
             value = config_from_dict(kind, {k: v for k, v in value.items() if k != TYPE}, f"{prefix}{name}.")
         kwargs[name] = tuple(value) if isinstance(value, list) else value
     return cls(**kwargs)
+
+
+def read_config(cls: type[T], path: Path) -> T:
+    """Reads a configuration from a JSON file of what `config_to_dict` returned.
+
+    Raises:
+      ConfigError: If there is no such file, or it does not hold one.
+    """
+    try:
+        return config_from_dict(cls, json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ConfigError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a configuration that this isr_jax reads ({error})") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -52,8 +52,9 @@ class ERDConfig(PriorConfig):
     """Whether the first residual block adds its input; the released one does not."""
     resolution: Literal["hr", "lr"] = "hr"
     """Where the network works: on HR pixels (released), or on LR pixels between space-to-depth and depth-to-space."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the features and the convolutions; weights, norms, medians and pictures are float32 always."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of the convolutions' products, and, bfloat16, of the features; weights, norms, medians and pictures are float32
+    always. tf32: an accelerator's fast products of float32 (10 bits on a GPU); on CPU the same as float32."""
     noise_plane: bool = False
     """Whether the network sees the noise level, as a constant plane beside the picture."""
     carry_features: bool = False

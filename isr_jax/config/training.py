@@ -156,14 +156,16 @@ class ScheduleConfig(Config):
     group: ClassVar[str] = "schedule."
 
     kind: str = "cosine"
-    """What happens after the warm-up: constant, multistep, cosine; or module:function, as `isr_jax.training.schedules`
-    has."""
+    """What happens after the warm-up: constant, multistep, cosine, wsd (constant, and a decay at the end: for a length
+    that is not known from the start); or module:function, as `isr_jax.training.schedules` has."""
     learning_rate: Positive = 1e-3
     """The largest learning rate."""
     warmup_steps: Natural = 0
     """Steps over which the rate rises linearly from 0."""
     final_fraction: Fraction = 0.01
-    """Of "cosine": the last rate, as a fraction of the largest."""
+    """Of "cosine" and "wsd": the last rate, as a fraction of the largest."""
+    decay_steps: Annotated[int, Within(2)] = 2000
+    """Of "wsd": the last steps, over which the rate falls; 10 to 20 % of all are enough (Hägele et al. 2024)."""
     milestones: tuple[Annotated[float, Within(0, 1, open_least=True, open_most=True)], ...] = (0.5, 0.8)
     """Of "multistep": when the rate falls, as fractions of all steps."""
     factor: Positive = 0.1
@@ -270,6 +272,9 @@ class TrainConfig(Config):
     steps_per_call: Count = 1
     """Largest number of steps in one call of the compiled program, in the same bits as one by one: small networks are
     faster with 50 or so, where what happens between two calls counts. More than 1 needs data.placement="memory"."""
+    precision: Literal["model", "float32", "tf32", "bfloat16"] = "model"
+    """Of the network in the training step alone; model: model.prior.precision, with which the model is also evaluated
+    and saved. Weights, moments, data steps, LR patches and losses are float32 always."""
     seed: Annotated[int, Within(0, 2**31 - 1)] = 0
     """Seed of the initial weights and of the order of the data."""
     max_minutes: NotNegative = 0.0
@@ -278,6 +283,14 @@ class TrainConfig(Config):
     on_nonfinite: Literal["stop", "skip", "lower_rate"] = "stop"
     """What follows a step that is not finite, beside the bundle that explains it: the run stops; goes on without that
     step's data; or also halves the learning rate from there on. It stops, too, after ten such steps in a row."""
+
+    @property
+    def trained_model(self) -> ModelConfig:
+        """The model as the training step computes it."""
+        if self.precision == "model":
+            return self.model
+        prior: Any = self.model.prior
+        return dataclasses.replace(self.model, prior=dataclasses.replace(prior, precision=self.precision))
 
     @property
     def scale_cycle(self) -> tuple[int, ...]:
@@ -298,6 +311,13 @@ class TrainConfig(Config):
         super().__post_init__()
         if (self.steps > 0) == (self.epochs > 0):
             raise ConfigError("give the duration either as steps or as epochs, greater than 0")
+        if self.schedule.kind == "wsd" and self.schedule.warmup_steps + self.schedule.decay_steps > self.steps:
+            raise ConfigError(
+                f'schedule.kind="wsd" warms up for {self.schedule.warmup_steps} steps and decays over '
+                f"schedule.decay_steps={self.schedule.decay_steps}; set steps to at least as many"
+            )
+        if self.precision != "model" and not hasattr(self.model.prior, "precision"):
+            raise ConfigError("precision is that of an ERD; model.prior is another network: leave it at 'model'")
         if self.data.batch_size % self.optimizer.accumulate:
             raise ConfigError(
                 f"data.batch_size is {self.data.batch_size}; it must be divisible by optimizer.accumulate, "

@@ -3,8 +3,11 @@
 References: ITU-T T.81, annexes A and K; the scale of the tables is libjpeg's.
 """
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
 from isr_jax.physics.resampling import einsum
@@ -25,6 +28,7 @@ _LUMA_TABLE = np.array(
 _CHROMA_TABLE = np.full((8, 8), 99, np.float32)
 _CHROMA_TABLE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 _YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]], np.float32)
+_product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 _k, _n = np.meshgrid(np.arange(8), np.arange(8), indexing="ij")
 _DCT = (np.sqrt(np.where(_k == 0, 1, 2) / 8) * np.cos(np.pi * (2 * _n + 1) * _k / 16)).astype(np.float32)
 
@@ -43,7 +47,7 @@ def compress_jpeg(
     percent = jnp.where(quality < 50, 5000 / quality, 200 - 2 * quality)
     tables = jnp.stack([_LUMA_TABLE, _CHROMA_TABLE, _CHROMA_TABLE][:channels])
     tables = jnp.clip(jnp.floor((tables * percent + 50) / 100), 1, 255)
-    planes = jnp.round(x @ _YCBCR.T) if channels == 3 else x
+    planes = jnp.round(_product(x, _YCBCR.T)) if channels == 3 else x
     planes = planes - jnp.array([128.0, 0, 0][:channels])
     padded = jnp.pad(planes, ((0, -height % 8), (0, -width % 8), (0, 0)), mode="edge")
     blocks = padded.reshape(padded.shape[0] // 8, 8, padded.shape[1] // 8, 8, channels)
@@ -51,5 +55,5 @@ def compress_jpeg(
     coefficients = jnp.round(coefficients / tables) * tables
     blocks = einsum("ky,abckl,lx->aybxc", _DCT, coefficients, _DCT)
     planes = jnp.round(blocks.reshape(padded.shape)[:height, :width]) + jnp.array([128.0, 0, 0][:channels])
-    restored = planes @ np.linalg.inv(_YCBCR).T if channels == 3 else planes
+    restored = _product(planes, np.linalg.inv(_YCBCR).T) if channels == 3 else planes
     return jnp.clip(jnp.round(restored), 0, 255)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -29,6 +30,8 @@ def conv2d(
     kernel: Float[Array, "rows cols inputs outputs"],
     *,
     border: Literal["zero", "reflect"] = "zero",
+    precision: lax.Precision = lax.Precision.HIGHEST,
+    dtype: Any = None,
 ) -> Float[Array, "batch height width outputs"]:
     """Correlates images with a kernel, stride 1, and keeps their size.
 
@@ -39,8 +42,11 @@ def conv2d(
       kernel: HWIO, odd height and width.
       border: What lies outside the image: "zero", or "reflect" (mirrored without repeating the edge pixel;
         images smaller than the border are mirrored repeatedly and a single pixel is repeated, as `numpy.pad` does).
+      precision: Of products of float32 on accelerators, those of the derivatives included; on CPU it changes nothing.
+        HIGHEST is float32; DEFAULT the platform's fast one, TF32 (10 bits) on a GPU, bfloat16 (8 bits) on a TPU.
+      dtype: Of the sums and of the result, as float32 of bfloat16 `x` and `kernel`; None: the one they promote to.
 
-    Returns: The filtered images, of the type `x` and `kernel` promote to.
+    Returns: The filtered images.
 
     Raises:
       ValueError: If the kernel's sides are even, or the channels do not agree.
@@ -50,23 +56,24 @@ def conv2d(
         raise ValueError(f"conv2d keeps the size only with odd kernels; this one is {rows}x{cols}")
     if x.shape[3] != kernel.shape[2]:
         raise ValueError(f"x has {x.shape[3]} channels where the kernel reads {kernel.shape[2]}")
-    dtype = jnp.promote_types(x.dtype, kernel.dtype)
-    x, kernel = x.astype(dtype), kernel.astype(dtype)
+    common = jnp.promote_types(x.dtype, kernel.dtype)
+    x, kernel = x.astype(common), kernel.astype(common)
+    correlate = functools.partial(_correlate, precision=precision, dtype=np.dtype(dtype or common))
     pads = (rows // 2, cols // 2)
     if border == "zero" or pads == (0, 0):
-        return _correlate(x, kernel)
+        return correlate(x, kernel)
     # Padded, convolved with SAME, cropped: with VALID the older XLA:CPU takes five times as long.
     height, width = x.shape[1:3]
     x = jnp.pad(x, ((0, 0), (pads[0], pads[0]), (pads[1], pads[1]), (0, 0)), mode="reflect")
-    return _correlate(x, kernel)[:, pads[0] : pads[0] + height, pads[1] : pads[1] + width]
+    return correlate(x, kernel)[:, pads[0] : pads[0] + height, pads[1] : pads[1] + width]
 
 
-def _correlate(x: Array, kernel: Array) -> Array:
-    return _correlate_p.bind(*_vary_alike(x, kernel))
+def _correlate(x: Array, kernel: Array, *, precision: lax.Precision, dtype: np.dtype) -> Array:
+    return _correlate_p.bind(*_vary_alike(x, kernel), precision=precision, dtype=dtype)
 
 
-def _weight_gradient(x: Array, y_bar: Array, size: tuple[int, int]) -> Array:
-    return _weight_gradient_p.bind(*_vary_alike(x, y_bar), size=size)
+def _weight_gradient(x: Array, y_bar: Array, *, size: tuple[int, int], precision: lax.Precision) -> Array:
+    return _weight_gradient_p.bind(*_vary_alike(x, y_bar), size=size, precision=precision)
 
 
 def _adjoint_kernel(kernel: Array) -> Array:
@@ -81,23 +88,25 @@ def _vary_alike(*arrays: Array) -> list[Array]:
     return [lax.pcast(a, tuple(union - v), to="varying") if union - v else a for a, v in zip(arrays, axes, strict=True)]
 
 
-def _correlate_xla(x: Array, kernel: Array) -> Array:
-    # The type says how exact: accelerators would otherwise multiply float32 with 8 or 10 bits.
+def _correlate_xla(x: Array, kernel: Array, *, precision: lax.Precision, dtype: np.dtype) -> Array:
     return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=_precision(x)
+        x,
+        kernel,
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        precision=precision,
+        preferred_element_type=dtype,
     )
 
 
-def _precision(x: Array) -> lax.Precision:
-    return lax.Precision.HIGHEST if x.dtype == jnp.float32 else lax.Precision.DEFAULT
-
-
-def _weight_gradient_xla(x: Array, y_bar: Array, *, size: tuple[int, int]) -> Array:
+def _weight_gradient_xla(x: Array, y_bar: Array, *, size: tuple[int, int], precision: lax.Precision) -> Array:
     kernel = jax.ShapeDtypeStruct((*size, x.shape[3], y_bar.shape[3]), x.dtype)
-    return jax.linear_transpose(functools.partial(_correlate_xla, x), kernel)(y_bar)[0]
+    correlate = functools.partial(_correlate_xla, x, precision=precision, dtype=x.dtype)
+    return jax.linear_transpose(correlate, kernel)(y_bar)[0]
 
 
-def _weight_gradient_cpu(x: Array, y_bar: Array, *, size: tuple[int, int]) -> Array:
+def _weight_gradient_cpu(x: Array, y_bar: Array, *, size: tuple[int, int], precision: lax.Precision) -> Array:
     """Computes all taps of the weight gradient as one matmul.
 
     k_bar[a, b] = sum_p x[p + (a - r, b - s)] y_bar[p] = sum_q x[q + (0, b - s)] y_bar[q - (a - r, 0)]: the shift along
@@ -122,7 +131,7 @@ def _weight_gradient_cpu(x: Array, y_bar: Array, *, size: tuple[int, int]) -> Ar
         right = jnp.concatenate([y_block[:, rows - 1 - a : rows - 1 - a + strip] for a in range(rows)], axis=3)
         left, right = left.reshape(-1, cols * inputs), right.reshape(-1, rows * outputs)
         product = lax.dot_general(
-            left, right, (((0,), (0,)), ((), ())), precision=_precision(x), preferred_element_type=total.dtype
+            left, right, (((0,), (0,)), ((), ())), precision=precision, preferred_element_type=total.dtype
         )
         return total + product, None
 
@@ -141,12 +150,12 @@ def blocks(batch: int, height: int, width: int) -> tuple[int, int]:
     return 1, next((n for n in range(least, 2 * least) if height % n == 0), least)
 
 
-def _batch_correlate(args: tuple[Array, Array], axes: tuple[Any, Any]) -> tuple[Array, int]:
+def _batch_correlate(args: tuple[Array, Array], axes: tuple[Any, Any], **params: Any) -> tuple[Array, int]:
     (x, kernel), (x_axis, kernel_axis) = args, axes
     if kernel_axis is not None:
-        return jax.vmap(_correlate_xla, axes)(x, kernel), 0
+        return jax.vmap(functools.partial(_correlate_xla, **params), axes)(x, kernel), 0
     x = jnp.moveaxis(x, x_axis, 0)
-    y = _correlate(x.reshape(-1, *x.shape[2:]), kernel)
+    y = _correlate(x.reshape(-1, *x.shape[2:]), kernel, **params)
     return y.reshape(*x.shape[:2], *y.shape[1:]), 0
 
 
@@ -154,27 +163,41 @@ def _batch_weight_gradient(args: tuple[Array, Array], axes: tuple[Any, Any], **p
     return jax.vmap(functools.partial(_weight_gradient_xla, **params), axes)(*args), 0
 
 
+def _transpose_to_x(y_bar: Array, x: Any, kernel: Array, *, precision: lax.Precision, dtype: np.dtype) -> Array:
+    del dtype
+    return _correlate(y_bar.astype(kernel.dtype), _adjoint_kernel(kernel), precision=precision, dtype=x.aval.dtype)
+
+
+def _transpose_to_kernel(y_bar: Array, x: Array, kernel: Any, *, precision: lax.Precision, dtype: np.dtype) -> Array:
+    del dtype
+    return _weight_gradient(x, y_bar.astype(x.dtype), size=kernel.aval.shape[:2], precision=precision)
+
+
+def _gradient_transpose_to_x(k_bar: Array, x: Any, y_bar: Array, *, size: Any, precision: lax.Precision) -> Array:
+    del size
+    return _correlate(y_bar, _adjoint_kernel(k_bar), precision=precision, dtype=x.aval.dtype)
+
+
+def _gradient_transpose_to_y(k_bar: Array, x: Array, y_bar: Any, *, size: Any, precision: lax.Precision) -> Array:
+    del size
+    return _correlate(x, k_bar, precision=precision, dtype=y_bar.aval.dtype)
+
+
 _correlate_p = Primitive("same_correlation")
-_correlate_p.def_impl(jax.jit(_correlate_p.bind))
-_correlate_p.def_abstract_eval(lambda x, kernel: x.update(shape=(*x.shape[:3], kernel.shape[3]), weak_type=False))
+_correlate_p.def_impl(jax.jit(_correlate_p.bind, static_argnames=("precision", "dtype")))
+_correlate_p.def_abstract_eval(
+    lambda x, kernel, *, precision, dtype: x.update(shape=(*x.shape[:3], kernel.shape[3]), dtype=dtype, weak_type=False)
+)
 mlir.register_lowering(_correlate_p, mlir.lower_fun(_correlate_xla, multiple_results=False))
 batching.primitive_batchers[_correlate_p] = _batch_correlate
-ad.defbilinear(
-    _correlate_p,
-    lambda y_bar, x, kernel: _correlate(y_bar, _adjoint_kernel(kernel)),
-    lambda y_bar, x, kernel: _weight_gradient(x, y_bar, kernel.aval.shape[:2]),
-)
+ad.defbilinear(_correlate_p, _transpose_to_x, _transpose_to_kernel)
 
 _weight_gradient_p = Primitive("same_correlation_weight_gradient")
-_weight_gradient_p.def_impl(jax.jit(_weight_gradient_p.bind, static_argnames="size"))
+_weight_gradient_p.def_impl(jax.jit(_weight_gradient_p.bind, static_argnames=("size", "precision")))
 _weight_gradient_p.def_abstract_eval(
-    lambda x, y_bar, *, size: x.update(shape=(*size, x.shape[3], y_bar.shape[3]), weak_type=False)
+    lambda x, y_bar, *, size, precision: x.update(shape=(*size, x.shape[3], y_bar.shape[3]), weak_type=False)
 )
 mlir.register_lowering(_weight_gradient_p, mlir.lower_fun(_weight_gradient_xla, multiple_results=False))
 mlir.register_lowering(_weight_gradient_p, mlir.lower_fun(_weight_gradient_cpu, multiple_results=False), platform="cpu")
 batching.primitive_batchers[_weight_gradient_p] = _batch_weight_gradient
-ad.defbilinear(
-    _weight_gradient_p,
-    lambda k_bar, x, y_bar, size: _correlate(y_bar, _adjoint_kernel(k_bar)),
-    lambda k_bar, x, y_bar, size: _correlate(x, k_bar),
-)
+ad.defbilinear(_weight_gradient_p, _gradient_transpose_to_x, _gradient_transpose_to_y)

@@ -1,11 +1,13 @@
 """ERD: the encoder - resnet - decoder network, which estimates the noise that a stage removes."""
 
+import functools
 import math
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float
 
 from isr_jax.config import ERDConfig
@@ -45,17 +47,21 @@ class ERD(nnx.Module):
         """
         self.config, self.scale, self.scales = config, scale, scales
         features, border, weight_norm = config.features, config.border, config.weight_norm
+        fast = config.precision == "tf32"
+        self._dtype = jnp.dtype("float32" if fast else config.precision)
+        precision = lax.Precision.DEFAULT if fast else lax.Precision.HIGHEST
+        conv = functools.partial(Conv, weight_norm=weight_norm, precision=precision, rngs=rngs)
         at_lr = config.resolution == "lr"
 
         def encoder(scale: int) -> Conv:
             inputs = channels * (pictures * scale**2 + 1 if at_lr else pictures)
             inputs += config.noise_plane + config.carry_features * features
-            return Conv(inputs, features, config.kernel_size, border=border, weight_norm=weight_norm, rngs=rngs)
+            return conv(inputs, features, config.kernel_size, border=border)
 
         self.encoder: Any = nnx.Dict({f"x{s}": encoder(s) for s in scales}) if scales else encoder(scale)
         if config.feedback_steps:
             self.compress_prelu = PReLU(2 * features)
-            self.compress = Conv(2 * features, features, 1, border=border, weight_norm=weight_norm, rngs=rngs)
+            self.compress = conv(2 * features, features, 1, border=border)
         # Deep stacks without normalisation of activations start better with small branches (Lim et al. 2017).
         branch_init = nnx.initializers.variance_scaling(0.5, "fan_in", "normal") if at_lr else None
         self.blocks = nnx.List(
@@ -65,6 +71,7 @@ class ERD(nnx.Module):
                 weight_norm=weight_norm,
                 shortcut=config.first_shortcut or i > 0,
                 kernel_init=branch_init,
+                precision=precision,
                 rngs=rngs,
             )
             for i in range(config.num_blocks)
@@ -73,15 +80,13 @@ class ERD(nnx.Module):
         zero_start = at_lr and not weight_norm
 
         def decoder(scale: int) -> Conv:
-            return Conv(
+            return conv(
                 features,
                 channels * scale**2 if at_lr else channels,
                 config.kernel_size,
                 border="zero",
-                weight_norm=weight_norm,
                 norm_axis=INPUT_AXIS,  # PyTorch's decoder is a transposed convolution
                 kernel_init=nnx.initializers.zeros if zero_start else None,
-                rngs=rngs,
             )
 
         self.decoder: Any = nnx.Dict({f"x{s}": decoder(s) for s in scales}) if scales else decoder(scale)
@@ -152,14 +157,14 @@ class ERD(nnx.Module):
         if carried is not None:
             parts.append(carried)
         x = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else image
-        encoded = encoder(x.astype(self.config.precision))
+        encoded = encoder(x.astype(self._dtype))
         hidden = self._run_blocks(encoded) if self.config.feedback_steps == 0 else encoded
         for _ in range(self.config.feedback_steps):
             # Note: the released code concatenates the features with themselves, the paper's figure with the encoder's.
             other = hidden if self.config.feedback_input == "hidden" else encoded
             both = jnp.concatenate([hidden, other], axis=-1)
             hidden = self._run_blocks(activate_convolve(self.compress_prelu, self.compress, both))
-        noise = decoder(hidden).astype(jnp.float32)
+        noise = decoder(hidden, dtype=jnp.float32)
         features = hidden.astype(jnp.float32) if self.config.carry_features else None
         return (depth_to_space(noise, scale) * 255 if at_lr else noise), features
 

@@ -3,11 +3,12 @@
 import copy
 import functools
 import math
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float
 
 from isr_jax.solver.convolution import conv2d
@@ -36,9 +37,11 @@ class Conv(nnx.Module):
         weight_norm: bool,
         norm_axis: int = OUTPUT_AXIS,
         kernel_init: nnx.Initializer | None = None,
+        precision: lax.Precision = lax.Precision.HIGHEST,
         rngs: nnx.Rngs,
     ):
         self.border: Border = border
+        self.precision = precision
         self.norm_axis = norm_axis
         init = kernel_init or nnx.initializers.he_normal()
         kernel = init(rngs.params(), (kernel_size, kernel_size, inputs, outputs), jnp.float32)
@@ -66,11 +69,14 @@ class Conv(nnx.Module):
         layer.gain = None
         return layer
 
-    def __call__(self, x: Float[Array, "batch height width inputs"]) -> Float[Array, "batch height width outputs"]:
-        """Filters a batch of feature maps, in their own precision."""
+    def __call__(
+        self, x: Float[Array, "batch height width inputs"], *, dtype: Any = None
+    ) -> Float[Array, "batch height width outputs"]:
+        """Filters a batch of feature maps, with the kernel in their type; `dtype` is the sums' and the result's."""
         layer = self.folded()
-        y = conv2d(x, layer.kernel[...].astype(x.dtype), border=self.border)
-        return y + layer.bias[...].astype(x.dtype)
+        kernel = layer.kernel[...].astype(x.dtype)
+        y = conv2d(x, kernel, border=self.border, precision=self.precision, dtype=dtype)
+        return y + layer.bias[...].astype(y.dtype)
 
 
 class PReLU(nnx.Module):
@@ -95,15 +101,17 @@ class ResidualBlock(nnx.Module):
         weight_norm: bool,
         shortcut: bool = True,
         kernel_init: nnx.Initializer | None = None,
+        precision: lax.Precision = lax.Precision.HIGHEST,
         rngs: nnx.Rngs,
     ):
         self.shortcut = shortcut
-        self.prelu1 = PReLU(features)
-        self.conv1 = Conv(features, features, 3, border=border, weight_norm=weight_norm, rngs=rngs)
-        self.prelu2 = PReLU(features)
-        self.conv2 = Conv(
-            features, features, 3, border=border, weight_norm=weight_norm, kernel_init=kernel_init, rngs=rngs
+        conv = functools.partial(
+            Conv, features, features, 3, border=border, weight_norm=weight_norm, precision=precision, rngs=rngs
         )
+        self.prelu1 = PReLU(features)
+        self.conv1 = conv()
+        self.prelu2 = PReLU(features)
+        self.conv2 = conv(kernel_init=kernel_init)
 
     def __call__(self, x: Float[Array, "batch height width features"]) -> Float[Array, "batch height width features"]:
         """Adds the branch's output to the input, or replaces it where there is no shortcut."""

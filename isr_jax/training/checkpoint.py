@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -19,18 +20,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import nnx
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from isr_jax.config import CheckpointConfig, TrainConfig, UserError, config_to_dict
+from isr_jax.models.model_file import get_params
+from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.parallel import any_process, to_host
-from isr_jax.training.state import TrainState
-
-_FREE_FIELDS = ("parallel", "checkpoint", "eval", "steps_per_call", "max_minutes", "on_nonfinite")
-"""Fields that do not change what is computed: a run may be resumed with others."""
-_FREE_DATA_FIELDS = ("train", "cache_dir", "strict")
-"""Of the data; what they lead to is in the data's fingerprint."""
-
+from isr_jax.training.resume import check_resumable
+from isr_jax.training.state import TrainState, init_state
 
 WHOLE = "the checkpoints saved before are whole: make room and start the same command again"
 """What to tell when the disk is full."""
@@ -111,37 +110,10 @@ class Checkpoints:
           UserError: If it is of another configuration, network, seed or data.
           _DamageError: If it is damaged.
         """
-        try:
-            metadata = self._checkpointer.metadata(checkpoint)
-            record: Any = metadata.custom_metadata
-            found = _shapes(metadata.metadata)
-        except Exception as error:  # Orbax raises whatever its readers do
-            raise _DamageError("a part of it is missing or cannot be read") from error
-        if not isinstance(record, dict) or "config" not in record:
-            raise _DamageError("its record is missing")
-        checksums = record.pop("checksums", None)  # none: saved by a version before there were any
-        if checksums and checksums["record"] != _record_checksum(record):
-            raise _DamageError("its record is not what was saved")
-        if "erd" in record["config"].get("model", {}):  # what the prior was called before there could be others
-            raise UserError(
-                f"{self._folder} was begun by an older isr_jax, whose checkpoints this one cannot go on with: choose "
-                f"another run folder (workdir); checkpoint.init_from={self._folder} takes its weights"
-            )
+        record, found = _read_record(self._checkpointer, checkpoint, self._folder)
         if not self._allow_changes:
-            _compare(record, self._record, self._folder)
-        arrays = _arrays(like)
-        if found != _shapes(arrays):
-            raise UserError(
-                f"{self._folder}/checkpoints/{checkpoint.step} is of another network or optimiser: choose another run "
-                f"folder (workdir); checkpoint.init_from={self._folder} takes its weights"
-            )
-        abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), arrays)
-        try:
-            loaded: Any = self._checkpointer.load(checkpoint, abstract)
-        except Exception as error:
-            raise _DamageError("its arrays cannot be read") from error
-        if checksums and checksums["state"] != _state_checksum(loaded):
-            raise _DamageError("its arrays are not what was saved")
+            check_resumable(record, self._record, checkpoint.step, self._folder)
+        loaded = _read_arrays(self._checkpointer, checkpoint, self._folder, record, found, like)
         rate_factor = np.float32(record.get("rate_factor", 1.0))
         factor = jax.make_array_from_callback((), like.rate_factor.sharding, lambda _: rate_factor)
         before, now = _first_folder(record), _first_folder(self._record)
@@ -223,6 +195,110 @@ class Checkpoints:
                 raise
 
 
+def newest_step(run: Path) -> int | None:
+    """Returns the step of a run folder's newest finished checkpoint; None without one. Nothing of it is read."""
+    return max(_finished(run), default=None)
+
+
+def copy_newest(run: Path, config: TrainConfig, folder: Path) -> int:
+    """Copies the newest whole checkpoint of a run to `folder`/checkpoints, and returns its step.
+
+    The run is only read: it may go on meanwhile, and remove what is being copied.
+
+    Args:
+      run: The run folder.
+      config: Of the run.
+      folder: Where to; every number of the copy is read and compared with the checksum it was saved with.
+    Raises:
+      UserError: If the run has no whole checkpoint.
+    """
+    like = jax.eval_shape(
+        lambda: init_state(get_params(ISRResCNet(config.model, rngs=nnx.Rngs(0))), config.optimizer.build())
+    )
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    damaged: dict[int, str] = {}
+    while steps := _finished(run) - damaged.keys():
+        step = max(steps)
+        copy = folder / "checkpoints" / str(step)
+        try:
+            shutil.copytree(run / "checkpoints" / str(step), copy)
+            with ocp.training.Checkpointer(str(copy.parent.absolute())) as checkpointer:
+                checkpoint = next(c for c in checkpointer.checkpoints if c.step == step)
+                record, found = _read_record(checkpointer, checkpoint, run)
+                _read_arrays(checkpointer, checkpoint, run, record, found, like)
+            return step
+        except (OSError, shutil.Error, StopIteration, _DamageError) as error:
+            damaged[step] = str(error)  # or it was removed meanwhile: then there is a newer one
+            shutil.rmtree(copy, ignore_errors=True)
+    if not damaged:
+        raise UserError(f"{run}: there is no checkpoint yet; train saves the first")
+    step = max(damaged)
+    raise UserError(f"{run}/checkpoints: none is whole ({step}: {damaged[step]})")
+
+
+def _finished(run: Path) -> set[int]:
+    """Returns the steps of the checkpoints that are written to the end: Orbax then gives them their names."""
+    try:
+        return {int(path.name) for path in (run / "checkpoints").iterdir() if path.name.isdecimal()}
+    except OSError:
+        return set()
+
+
+def _read_record(checkpointer: Any, checkpoint: Any, folder: Path) -> tuple[dict[str, Any], list[Any]]:
+    """Returns the record of a checkpoint, and the shapes of its arrays.
+
+    Raises:
+      UserError: If it is of a version before.
+      _DamageError: If it is damaged.
+    """
+    try:
+        metadata = checkpointer.metadata(checkpoint)
+        record: Any = metadata.custom_metadata
+        found = _shapes(metadata.metadata)
+    except Exception as error:  # Orbax raises whatever its readers do
+        raise _DamageError("a part of it is missing or cannot be read") from error
+    if not isinstance(record, dict) or "config" not in record:
+        raise _DamageError("its record is missing")
+    checksums = record.get("checksums")  # none: saved by a version before there were any
+    rest = {name: value for name, value in record.items() if name != "checksums"}
+    if checksums and checksums["record"] != _record_checksum(rest):
+        raise _DamageError("its record is not what was saved")
+    if "erd" in record["config"].get("model", {}):  # what the prior was called before there could be others
+        raise UserError(
+            f"{folder} was begun by an older isr_jax, whose checkpoints this one cannot go on with: choose "
+            f"another run folder (workdir); checkpoint.init_from={folder} takes its weights"
+        )
+    return record, found
+
+
+def _read_arrays(
+    checkpointer: Any, checkpoint: Any, folder: Path, record: dict[str, Any], found: list[Any], like: TrainState
+) -> Any:
+    """Returns the arrays of a checkpoint, on the devices of those of `like`.
+
+    Raises:
+      UserError: If they are of another network or optimiser.
+      _DamageError: If they are damaged.
+    """
+    arrays = _arrays(like)
+    if found != _shapes(arrays):
+        raise UserError(
+            f"{folder}/checkpoints/{checkpoint.step} is of another network or optimiser: choose another run "
+            f"folder (workdir); checkpoint.init_from={folder} takes its weights"
+        )
+    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), arrays)
+    try:
+        loaded: Any = checkpointer.load(checkpoint, abstract)
+    except Exception as error:
+        raise _DamageError("its arrays cannot be read") from error
+    checksums = record.get("checksums")
+    if checksums and checksums["state"] != _state_checksum(loaded):
+        raise _DamageError("its arrays are not what was saved")
+    return loaded
+
+
 def _arrays(state: TrainState) -> dict[str, Any]:
     """The part of the state that is saved as arrays; the factor of the rate is in the record."""
     fields = (field.name for field in dataclasses.fields(state))
@@ -259,24 +335,3 @@ def _first_folder(record: dict[str, Any]) -> str:
     """The name of the validation folder that decides the best weights."""
     data = record.get("config", {}).get("eval", {}).get("data", ())
     return Path(data[0]).resolve().name if data else ""
-
-
-def _compare(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
-    """Raises if a run would go on with other settings than it began with."""
-    remedy = "choose another run folder (workdir), or set checkpoint.allow_changes"
-    changed = sorted(_changes(_comparable(old.get("config", {})), _comparable(new["config"])))
-    if changed:
-        raise UserError(f"{folder} was trained with another {', '.join(changed)}; {remedy}")
-    if old.get("data") != new["data"]:
-        raise UserError(f"{folder} was trained on other data than data.train holds now; {remedy}")
-
-
-def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    kept = {k: v for k, v in config.items() if k not in _FREE_FIELDS}
-    return {**kept, "data": {k: v for k, v in config.get("data", {}).items() if k not in _FREE_DATA_FIELDS}}
-
-
-def _changes(old: Any, new: Any, name: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [c for k in old.keys() | new.keys() for c in _changes(old.get(k), new.get(k), f"{name}.{k}".lstrip("."))]
-    return [] if old == new else [f"{name} ({old} before, {new} now)"]

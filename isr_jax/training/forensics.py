@@ -34,7 +34,7 @@ def diagnose(config: TrainConfig, state: TrainState, batch: dict[str, np.ndarray
     groups = _groups(name for name, value in params.items() if not bool(jnp.isfinite(value).all()))
     if groups:
         return f"the parameters are not finite before the first stage: {groups}"
-    model = make_bind(ISRResCNet(config.model, rngs=nnx.Rngs(0)))(params)
+    model = make_bind(ISRResCNet(config.trained_model, rngs=nnx.Rngs(0)))(params)
     scale = config.scale_cycle[int(state.step) % len(config.scale_cycle)]
     observed = make_degrade(config, scale)(batch, state.step, 0)
     term = _first_term(model, observed)

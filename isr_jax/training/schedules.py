@@ -7,7 +7,9 @@ One of one's own is a function like these, anywhere: kind="my_package.schedules:
 import math
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from isr_jax.config import ScheduleConfig
@@ -41,6 +43,32 @@ def cosine(config: ScheduleConfig, steps: int) -> Schedule:
         return _warmed_up(config, step) * shape
 
     return learning_rate
+
+
+def wsd(config: ScheduleConfig, steps: int) -> Schedule:
+    """Warm-up, stable, decay: the largest rate, and over the last `decay_steps` 1 - sqrt down to `final_fraction`.
+
+    Until the decay begins, nothing depends on the length of the run, which may be changed till then; its first step
+    still has the largest rate, its last one the final rate.
+
+    References: Hu et al. 2024, MiniCPM (arXiv 2404.06395); Hägele et al. 2024 (arXiv 2405.18392) for the shape, which
+    they find better than a linear one.
+    """
+
+    def learning_rate(step: Int[Array, ""] | int) -> Float[Array, ""]:
+        position = jnp.asarray(step, jnp.float32)
+        done = jnp.clip((position - (steps - config.decay_steps)) / (config.decay_steps - 1), 0.0, 1.0)
+        # Exactly 1 before the decay, so that the rate is that of "constant" to the last bit.
+        return _warmed_up(config, step) * (1 - (1 - config.final_fraction) * jnp.sqrt(done))
+
+    return learning_rate
+
+
+def first_difference(old: Schedule, new: Schedule, steps: int) -> int | None:
+    """Returns the first of the steps 0, 1, ... `steps` - 1 whose rates differ in any bit; None: none."""
+    rates = (np.asarray(jax.vmap(schedule)(jnp.arange(steps))) for schedule in (old, new))
+    different = np.flatnonzero(np.not_equal(*rates))
+    return int(different[0]) if len(different) else None
 
 
 def _warmed_up(config: ScheduleConfig, step: Int[Array, ""] | int) -> Float[Array, ""]:

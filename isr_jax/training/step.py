@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
@@ -72,12 +73,14 @@ def make_step(model: ISRResCNet, config: TrainConfig, *, total_steps: int, shard
     whole state as it was and says so in `metrics["finite"]`.
 
     Args:
-      model: Gives the structure; its parameters come from the state.
+      model: Gives the structure; its parameters come from the state, its precision is `config.precision`.
       config: Of the run.
       total_steps: Length of the run, for the schedule.
       shards: Devices that share a batch.
     Returns: step(state, source) -> state, metrics. The source is this device's share of a batch, or the `Memory`.
     """
+    if config.precision != "model":
+        model = nnx.eval_shape(lambda: ISRResCNet(config.trained_model, rngs=nnx.Rngs(0)))  # of the same structure
     bind = make_bind(model)
     optimizer = config.optimizer.build()
     schedule = config.schedule.build(total_steps)
