@@ -7,7 +7,7 @@ import dataclasses
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from isr_jax.__main__ import run
 from isr_jax.command_line import Positional, arg, parse_arguments
@@ -38,7 +38,7 @@ class Arguments:
 def main(argv: list[str] | None = None) -> int | None:
     """Runs the command."""
     description = "Trains on from a run's newest checkpoint while the learning rate decays, in a folder of its own."
-    words = {"prog": "isr-jax decay", "description": description}
+    words: dict[str, Any] = {"prog": "isr-jax decay", "description": description}
     given = parse_arguments(Arguments, argv, **words)
 
     def change(config: TrainConfig) -> TrainConfig:
