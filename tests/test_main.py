@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from isr_jax import train
 from isr_jax.__main__ import COMMANDS, dispatch, exit_code
 from isr_jax.config import ConfigError, UserError
 
@@ -110,6 +111,19 @@ def test_train_without_a_configuration_is_an_error():
     assert done.returncode == 2
     assert done.stderr.startswith("isr-jax: a configuration is missing; usage: isr-jax train CONFIG.py")
     assert done.stderr.count("\n") == 1
+
+
+def test_train_without_a_configuration_needs_a_run_that_has_one(tmp_path, capfd):
+    assert exit_code(train.main, ["--seed", "3"]) == 2
+    assert "a configuration is missing; usage:" in capfd.readouterr().err
+    assert exit_code(train.main, ["--workdir", str(tmp_path / "run")]) == 2
+    assert "holds no config.json, no run was begun there: give a configuration" in capfd.readouterr().err
+    (tmp_path / "config.json").write_text('{"steps": "many"}')
+    assert exit_code(train.main, ["--workdir", str(tmp_path)]) == 2
+    said = capfd.readouterr().err
+    assert said.startswith(f"isr-jax: {tmp_path}/config.json: not a configuration that this isr_jax reads (steps")
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == [tmp_path / "config.json"]
 
 
 def test_what_tensorflow_logs_at_its_import_is_off():

@@ -42,7 +42,8 @@ def lowered_step(config, platform):
     side = config.data.drawn_size(config.model.scale)
     shapes = {"lr": (2, side, side, 3), "hr": (2, 2 * side, 2 * side, 3)}
     batch = {name: jax.ShapeDtypeStruct(shape, jnp.uint8) for name, shape in shapes.items()}
-    return mapped.trace(state, batch).lower(lowering_platforms=(platform,)).as_text()
+    going, count = jax.ShapeDtypeStruct((), jnp.bool), jax.ShapeDtypeStruct((), jnp.int32)
+    return mapped.trace(state, going, batch, count).lower(lowering_platforms=(platform,)).as_text()
 
 
 def config_of(folder, precision, **changes):

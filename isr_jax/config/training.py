@@ -165,7 +165,7 @@ class ScheduleConfig(Config):
     final_fraction: Fraction = 0.01
     """Of "cosine" and "wsd": the last rate, as a fraction of the largest."""
     decay_steps: Annotated[int, Within(2)] = 2000
-    """Of "wsd": the last steps, over which the rate falls; 10 to 20 % of all are enough (Hägele et al. 2024)."""
+    """Of "wsd": the last steps, over which the rate falls; 10 to 20 % of all are enough (arXiv 2405.18392)."""
     milestones: tuple[Annotated[float, Within(0, 1, open_least=True, open_most=True)], ...] = (0.5, 0.8)
     """Of "multistep": when the rate falls, as fractions of all steps."""
     factor: Positive = 0.1

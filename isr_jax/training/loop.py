@@ -5,7 +5,8 @@
 
 A run folder holds config.json, checkpoints/, metrics.jsonl, tensorboard/, status.json, model.safetensors (the averaged
 weights at the last evaluation or save) and best.safetensors (those with the best validation PSNR). The same call on
-the same folder resumes it; it ends in the bytes of a run that was never stopped.
+the same folder resumes it; it ends in the bytes of a run that was never stopped, on machines of one kind and
+as many devices. GPUs take sums in any order, unless XLA_FLAGS=--xla_gpu_deterministic_ops=true was set for both.
 """
 
 import contextlib
