@@ -33,8 +33,7 @@ class EvaluateConfig:
     per_stage: bool = False
     """Also score the picture after every stage."""
     blur: str | None = None
-    """Blur that the models are told: 1.6, or 1.6,0.8,30 (two standard deviations in HR pixels and an angle in degrees),
-    or a kernel (.npy, k x k or k x k x channels)."""
+    """Blur that the models are told, as isr-jax upscale takes it: 1.6, or 1.6,0.8,30, or a kernel (.npy, .png)."""
     batch_size: int = 16
     """Most pictures of one shape that run together."""
     json: Path | None = None

@@ -52,7 +52,8 @@ def blur_kernels(blur: Blur, *, color: bool = False) -> Any:
     """
     numbers = [blur] if isinstance(blur, int | float) else blur
     if isinstance(numbers, list | tuple) and all(isinstance(n, int | float) for n in numbers):
-        if len(numbers) not in (1, 2, 3) or not all(0 <= n < math.inf for n in numbers[:2]):
+        usable = all(map(math.isfinite, numbers)) and all(n >= 0 for n in numbers[:2])
+        if len(numbers) not in (1, 2, 3) or not usable:
             raise ConfigError(f"`blur` is {blur}; give a standard deviation, or two and an angle in degrees, from 0 on")
         angle = math.radians(numbers[2]) if len(numbers) == 3 else 0.0
         return as_kernels(np.asarray(gaussian_kernel((float(numbers[0]), float(numbers[1 % len(numbers)])), angle)))
