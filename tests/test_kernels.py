@@ -69,7 +69,7 @@ def test_what_is_no_kernel_gives_one_line(tmp_path):
     for text in ("1.6,", "", "1,6;2"):
         with pytest.raises(ConfigError, match=r"a standard deviation in HR pixels \(1\.6\)"):
             read_blur(text)
-    for numbers in ((-1.0,), (1.0, np.nan), (1.0, 1.0, np.inf), (1.0,) * 4):
+    for numbers in ((-1.0,), (1e9,), (1.0, np.nan), (1.0, 1.0, np.inf), (1.0,) * 4):
         with pytest.raises(ConfigError, match="an angle in degrees"):
             blur_kernels(numbers)
 
