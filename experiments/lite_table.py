@@ -17,7 +17,8 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from isr_jax.__main__ import exit_code
-from isr_jax.benchmark.benchmark import Row, run_benchmark
+from isr_jax.benchmark.benchmark import run_benchmark
+from isr_jax.benchmark.rows import Row
 from isr_jax.config import ModelConfig
 from isr_jax.files import replace_file
 from isr_jax.inference.upscaler import Upscaler, load

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from isr_jax.__main__ import exit_code
-from isr_jax.benchmark.benchmark import Row, run_benchmark
+from isr_jax.benchmark.benchmark import run_benchmark
+from isr_jax.benchmark.rows import Row
 from isr_jax.files import replace_file
 from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
 from isr_jax.pictures.published import PAPER

@@ -32,9 +32,14 @@ class EvaluateConfig:
     """Stop the solver after so many stages."""
     per_stage: bool = False
     """Also score the picture after every stage."""
+    degradation: str | None = None
+    """Make the LR pictures from the HR ones by a camera of your own, and tell it to the models that can be told:
+    blur=1.6,noise=5 (also blur=1.6,0.8,30 or blur=kernel.npy), with sampling=decimation (the default behind a blur),
+    bicubic (without one), box or module:Camera, rounding=round, floor or none, and what the blur finds beyond the
+    border=symmetric, the picture's mirror image, or periodic."""
     blur: str | None = None
-    """Blur that the models are told: 1.6, or 1.6,0.8,30 (two standard deviations in HR pixels and an angle in degrees),
-    or a kernel (.npy, k x k or k x k x channels)."""
+    """Blur that the models are told, as isr-jax upscale takes it: 1.6, or 1.6,0.8,30, or a kernel (.npy, .png); beside
+    --degradation instead of its own."""
     batch_size: int = 16
     """Most pictures of one shape that run together."""
     json: Path | None = None
@@ -75,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
             write_image(config.save_dir / label.removesuffix(" +") / dataset / f"x{scale}" / f"{name}.png", pixels)
 
     blur = None
-    if any(name != BICUBIC for name in config.model):  # which needs no JAX
+    if config.degradation is not None or any(name != BICUBIC for name in config.model):  # which needs no JAX
         prepare_process()
         if config.blur is not None:
             from isr_jax.inference.kernels import read_blur
@@ -88,6 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         ensemble=config.ensemble,
         num_stages=config.num_stages,
         per_stage=config.per_stage,
+        degradation=config.degradation,
         blur=blur,
         batch_size=config.batch_size,
         on_picture=keep,

@@ -6,11 +6,13 @@ upload has a content type that browsers send to strangers only with their consen
 """
 
 import errno
+import math
 import socket
 import sys
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import uvicorn
@@ -26,7 +28,9 @@ from isr_jax.__main__ import in_flags, run
 from isr_jax.benchmark.web import render
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
-from isr_jax.models.model_file import find_model, shipped_models
+from isr_jax.inference.conditions import MAX_BLUR
+from isr_jax.models.model_file import describe_model, shipped_models
+from isr_jax.physics.names import needs_kernel
 from isr_jax.pictures.images import encode_image, read_image
 from isr_jax.startup import prepare_process
 
@@ -58,6 +62,59 @@ class ServeConfig:
     """Largest picture that is taken, before it is enlarged."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What a model is asked beside the picture: the fields of the page."""
+
+    name: str
+    scales: tuple[int, ...]
+    scale: int
+    """That of `scales` which is chosen first."""
+    blur: bool
+    """Whether it wants to be told the blur."""
+    noise: bool
+    """Whether it makes use of a noise level."""
+
+    @classmethod
+    def of(cls, name: str) -> "Choices":
+        """Reads them from a model's file.
+
+        Raises:
+          ConfigError: If there is no such model.
+          UserError: If the file is not a model.
+        """
+        model = describe_model(name)
+        config = model.config
+        blur, scales = needs_kernel(config.physics), config.all_scales
+        return cls(name=name, scales=scales, scale=config.scale, blur=blur, noise=model.uses_noise_std)
+
+    def read(self, given: Mapping[str, str]) -> dict[str, Any]:
+        """Returns the arguments of `Upscaler.upscale_picture` that a request names; what is empty counts as absent.
+
+        Raises:
+          ConfigError: If the model does not take one of them.
+        """
+        words = {
+            "scale": " or ".join(map(str, self.scales)),
+            "blur": f"a width of 0 to {MAX_BLUR} pixels of the enlarged picture" if self.blur else "none",
+            "noise": "a level of 0 to 255" if self.noise else "none",
+        }
+        known: dict[str, Any] = {}
+        for key, takes in words.items():
+            if not (text := given.get(key, "").strip()):
+                continue
+            try:
+                number = float(text)
+            except ValueError:
+                number = math.nan
+            most = MAX_BLUR if key == "blur" else 255
+            fits = number in self.scales if key == "scale" else takes != "none" and 0 <= number <= most
+            if not fits:
+                raise ConfigError(f"the {key} is {text!r}; {self.name} takes {takes}")
+            known["noise_std" if key == "noise" else key] = number
+        return known
+
+
 def main(argv: list[str] | None = None) -> None:
     """Serves until it is interrupted."""
     config = parse_arguments(
@@ -86,23 +143,26 @@ def make_app(config: ServeConfig) -> Starlette:
 
     Raises:
       ConfigError: If there is no model, or one cannot be found.
+      UserError: If a file is not a model.
     """
     names = config.model or tuple(shipped_models()[::-1])
     if not names:
         raise ConfigError("no model comes with this version: name one with --model")
-    for name in names:
-        find_model(name)
+    choices = {name: Choices.of(name) for name in names}
     models: dict[str, Upscaler] = {}
-    page = render("serve.html", data={"models": names, "megabytes": config.max_megabytes})
+    page = render(
+        "serve.html",
+        data={"models": [*map(asdict, choices.values())], "max_blur": MAX_BLUR, "megabytes": config.max_megabytes},
+    )
     one_at_a_time = anyio.Lock()
 
-    def enlarge(name: str, data: bytes) -> bytes:
+    def enlarge(name: str, data: bytes, known: dict[str, Any]) -> bytes:
         from isr_jax.inference.upscaler import load
 
         picture = read_image(data, max_pixels=config.max_pixels)
         if name not in models:
             models[name] = load(name)
-        return encode_image(models[name].upscale_picture(picture)[0], "PNG")
+        return encode_image(models[name].upscale_picture(picture, **known)[0], "PNG")
 
     async def show(request: Request) -> Response:
         return HTMLResponse(page, headers=_HEADERS)
@@ -113,6 +173,10 @@ def make_app(config: ServeConfig) -> Starlette:
             return _refuse(404, f"no model {name}")
         if request.headers.get("content-type") != "application/octet-stream":
             return _refuse(415, "send the file as application/octet-stream")
+        try:
+            known = choices[name].read(request.query_params)
+        except ConfigError as error:
+            return _refuse(422, str(error))
         data = bytearray()
         try:
             async for part in request.stream():
@@ -126,7 +190,7 @@ def make_app(config: ServeConfig) -> Starlette:
                 return _refuse(400, "nobody waits any more")
             start = time.perf_counter()
             try:
-                result = await run_in_threadpool(enlarge, name, bytes(data))
+                result = await run_in_threadpool(enlarge, name, bytes(data), known)
             except UserError as error:
                 return _refuse(422, in_flags(str(error)))
         print(f"{name}: {len(data)} bytes, {time.perf_counter() - start:.1f} s", file=sys.stderr)

@@ -38,16 +38,18 @@ class UpscaleConfig:
     model: str = ""
     """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4, or -x2 or -x3 by --scale."""
     scale: float | None = None
-    """Enlarge by less than the model does, by downsampling after; bicubic needs it."""
+    """Enlarge by so much: by one of the model's own scales, or by downsampling after the next larger one; bicubic
+    needs it."""
     ensemble: bool = False
     """Average over the eight flips and rotations of each picture: a little better, eight times slower."""
     num_stages: int | None = None
     """Stop the solver after so many stages: faster."""
     blur: str | None = None
-    """What blurred the pictures: 1.6, or 1.6,0.8,30 (two standard deviations in HR pixels and an angle in degrees),
-    or a kernel (.npy, k x k or k x k x channels)."""
+    """What blurred the pictures, in pixels of the enlarged one: 1.6 (standard deviation), or 1.6,0.8,30 (two and an
+    angle in degrees), or a kernel, which is divided by its sum: .npy, k x k or k x k x 3, or a grey picture of it
+    (kernel.png)."""
     noise: Annotated[float | None, arg(aliases=["--noise-std"])] = None
-    """Noise level of the pictures on the 0..255 scale; estimated from each by default."""
+    """Noise level of the pictures, standard deviation on the 0..255 scale; estimated from each by default."""
     format: str | None = None
     """Suffix of the files in an output folder, such as png; that of the input by default (of a GIF: png)."""
     quality: int = 95
@@ -173,6 +175,8 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
     if name == BICUBIC:
         if config.scale is None:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale")
+        if config.blur is not None or config.noise is not None:
+            raise ConfigError("bicubic enlargement makes no use of --blur and --noise: leave them out")
         return BicubicUpscaler(config.scale).upscale_picture
     from isr_jax.inference import upscaler as infer
     from isr_jax.inference.kernels import read_blur

@@ -6,7 +6,8 @@ import pytest
 from random_model import save_random_model
 
 import isr_jax
-from isr_jax.benchmark.benchmark import LR, TRUTH, model_label
+from isr_jax.benchmark.benchmark import LR, TRUTH
+from isr_jax.benchmark.rows import model_label
 from isr_jax.config import ConfigError
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.upscaler import load

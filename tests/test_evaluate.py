@@ -106,8 +106,9 @@ def test_protocol_is_its_definition(data, tmp_path):
         assert image["ssim_y"] == pytest.approx(ssim(luma, truth))
         assert image["ssim_y_rounded"] == pytest.approx(ssim(np.round(luma), np.round(truth)))
         assert image["psnr_rgb"] == pytest.approx(psnr(sr[2:-2, 2:-2], hr[2:-2, 2:-2]))
+        assert image["psnr_lr"] == pytest.approx(psnr(imresize(sr, 0.5), imresize(hr, 0.5)))  # the whole of it
     assert "ssim_y_rounded" in row["rounding"]
-    for metric in ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb"):
+    for metric in ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb", "psnr_lr"):
         assert row[metric] == pytest.approx(np.mean([image[metric] for image in row["images"]]))
 
 
@@ -205,12 +206,19 @@ def test_wrong_data_under_a_known_name_is_caught(tmp_path, capfd):
     assert said.count("\n") == 1
 
 
-def test_equal_and_tiny_pictures_are_null_in_json(tmp_path):
+def test_equal_and_tiny_pictures_are_null_in_json(tmp_path, capfd):
     write_image(tmp_path / "flat" / "HR" / "a.png", np.full((9, 9, 3), 90, np.uint8))
-    [row] = run_json(tmp_path, "--model", "bicubic", "--data", tmp_path / "flat", "--scale", 2)["rows"]
-    metrics = ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb")
+    argv = ["--model", "bicubic", "--data", str(tmp_path / "flat"), "--scale", "2"]
+    [row] = run_json(tmp_path, *argv)["rows"]
+    capfd.readouterr()
+    metrics = ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb", "psnr_lr")
     assert row["images"][0] == {"name": "a", **dict.fromkeys(metrics)}
-    assert [row[metric] for metric in metrics] == [None] * 5
+    assert [row[metric] for metric in metrics] == [None] * 6
+    assert exit_code(evaluate.main, [*argv, "--csv", str(tmp_path / "t.csv")]) == 0
+    assert capfd.readouterr().out.splitlines()[-1].count(" inf ") == 3  # those on luma, on RGB and of LR
+    with (tmp_path / "t.csv").open() as file:
+        [line, _] = csv.DictReader(file)
+    assert [line[metric] for metric in metrics] == ["inf", "", "", "inf", "", "inf"]
 
 
 def test_bicubic_needs_no_jax(data):

@@ -12,15 +12,66 @@ from isr_jax.config import ConfigError, ERDConfig, ModelConfig
 from isr_jax.inference.conditions import blur_kernels
 from isr_jax.inference.kernels import read_blur, read_kernel
 from isr_jax.models.model_file import save_model
-from isr_jax.pictures.images import write_image
+from isr_jax.pictures.images import Picture, write_image
 
 
 def test_a_kernel_comes_back(tmp_path):
     kernel = np.random.default_rng(0).uniform(size=(4, 3))
-    np.save(tmp_path / "k.npy", kernel)
-    np.testing.assert_array_equal(read_blur(str(tmp_path / "k.npy")), kernel)
+    for given in (kernel, kernel[..., None] * [1, 2, 3]):  # (k, k) and (k, k, C): no colour gets brighter
+        np.save(tmp_path / "k.npy", given)
+        read = read_blur(str(tmp_path / "k.npy"))
+        np.testing.assert_allclose(read, given / given.sum((0, 1)))
     assert read_blur("1.6") == 1.6
     assert read_blur("1.6,0.8,30") == (1.6, 0.8, 30)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (4, 7)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_picture_of_a_kernel_is_one(tmp_path, shape, dtype):
+    grey = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape).astype(dtype)
+    for name, pixels in (("k.png", grey[..., None]), ("K.TIF", grey[..., None].repeat(3, axis=2))):
+        write_image(tmp_path / name, pixels)
+        np.testing.assert_allclose(read_blur(str(tmp_path / name)), grey / grey.sum(dtype=float))
+
+
+def test_what_is_no_kernel_gives_one_line(tmp_path):
+    for name, content in {
+        "negative.npy": -np.ones((3, 3)),
+        "dark.npy": np.ones((3, 3, 3)) * [1, -1, 1],
+        "zero.npy": np.zeros((3, 3)),
+        "empty.npy": np.zeros((0, 3)),
+        "several.npy": np.ones((9, 5, 5)),
+        "text.npy": np.array([["a"]]),
+        "nan.npy": np.full((3, 3), np.nan),
+    }.items():
+        np.save(tmp_path / name, content)
+    colour = np.random.default_rng(0).integers(0, 256, (5, 5, 3)).astype(np.uint8)
+    write_image(tmp_path / "colour.png", colour)
+    write_image(tmp_path / "clear.png", Picture(pixels=colour[..., :1], alpha=colour[..., 1]))
+    write_image(tmp_path / "black.png", np.zeros((5, 5, 1), np.uint8))
+    (tmp_path / "cut.png").write_bytes((tmp_path / "black.png").read_bytes()[:40])
+    for name, said in {
+        "negative.npy": "has the sum -9",
+        "dark.npy": "has the sum -9",
+        "zero.npy": "has the sum 0",
+        "empty.npy": r"\(0, 3\)",
+        "several.npy": r"\(9, 5, 5\)",
+        "text.npy": "holds numbers",
+        "nan.npy": "holds nan",
+        "colour.png": "is in colour",
+        "clear.png": "transparent",
+        "black.png": "has the sum 0",
+        "cut.png": "not a picture",
+        "none.png": "No such file",
+    }.items():
+        with pytest.raises(ConfigError, match=f"^[^\n]*{said}[^\n]*$"):
+            read_blur(str(tmp_path / name))
+    for text in ("1.6,", "", "1,6;2"):
+        with pytest.raises(ConfigError, match=r"a standard deviation in HR pixels \(1\.6\)"):
+            read_blur(text)
+    for numbers in ((-1.0,), (1e9,), (1.0, np.nan), (1.0, 1.0, np.inf), (1.0,) * 4):
+        with pytest.raises(ConfigError, match="an angle in degrees"):
+            blur_kernels(numbers)
 
 
 def test_damaged_files_give_one_line(tmp_path):
@@ -57,7 +108,10 @@ def test_evaluate_says_it_in_one_line_too(tmp_path, capfd, monkeypatch):
     write_image(tmp_path / "data" / "HR" / "a.png", np.zeros((16, 16, 3), np.uint8))
     np.save(tmp_path / "zero.npy", np.zeros((3, 3)))
     (tmp_path / "cut.npy").write_bytes((tmp_path / "zero.npy").read_bytes()[:40])
-    for name, said in (("cut", f"{tmp_path}/cut.npy is damaged"), ("zero", "the blur kernel has the sum 0")):
+    for name, said in (
+        ("cut", f"{tmp_path}/cut.npy is damaged"),
+        ("zero", f"{tmp_path}/zero.npy: the blur kernel has the sum 0"),
+    ):
         argv = [
             "--model",
             tmp_path / "m.safetensors",

@@ -333,7 +333,7 @@ def test_a_physics_of_ones_own_is_named_by_its_class_an_object_or_a_function_of_
     for name in ("Camera", "CAMERA", "Bicubic"):
         physics = make_physics(f"my_cameras:{name}", scale=2)
         assert isinstance(physics, Bicubic if name == "Bicubic" else Camera)
-    with pytest.raises(ConfigError, match="'my_cameras:Camera', whose scale is 2, where model.scale is 4"):
+    with pytest.raises(ConfigError, match="'my_cameras:Camera', whose scale is 2, where 4 is asked for"):
         make_physics("my_cameras:Camera", scale=4)
 
 

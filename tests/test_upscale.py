@@ -1,6 +1,7 @@
 """isr_jax.upscale: files, folders and pipes through the command, good ones and bad ones."""
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,12 @@ import numpy as np
 import pytest
 from flax import nnx
 from PIL import ExifTags, Image
+from random_model import SEVERAL, random_model
 
 from isr_jax import upscale
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ERDConfig, ModelConfig
+from isr_jax.inference import upscaler
 from isr_jax.inference.upscaler import Upscaler, load
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.resize import imresize
@@ -164,7 +167,7 @@ def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_pa
     np.save(tmp_path / "wide.npy", np.full((3, 40), 1 / 120))
     for argv, message in [
         (["--model", blurred, "--blur", kernel], f"{kernel} is damaged or not an .npy file"),
-        (["--model", blurred, "--blur", tmp_path / "nan.npy"], "the blur kernel holds nan at (0, 0)"),
+        (["--model", blurred, "--blur", tmp_path / "nan.npy"], "nan.npy: the blur kernel holds nan at (0, 0)"),
         (["--model", blurred, "--blur", tmp_path / "wide.npy"], "the blur kernel is 3x40, larger than the picture"),
         (["--model", blurred, "--blur", "1,2,3,4"], "--blur is (1.0, 2.0, 3.0, 4.0)"),
         (["--model", model_file, "--num-stages", 2], "--num-stages is 2"),
@@ -179,6 +182,43 @@ def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_pa
     assert "raise it (--max-pixels)" in capfd.readouterr().err  # in the list of what failed, too
     assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", "--model", blurred) == 0
     assert "is told that MATLAB's bicubic reduction made the pictures" in capfd.readouterr().err
+
+
+def test_blur_noise_and_scale_through_every_door(pixels, tmp_path, capfd, monkeypatch):
+    compiled = []
+    compile_program = upscaler.compile_program
+    monkeypatch.setattr(upscaler, "compile_program", lambda lowered: compiled.append(1) or compile_program(lowered))
+    model = random_model(ModelConfig(scale=2, **SEVERAL))
+    any_model = tmp_path / "any.safetensors"
+    save_model(any_model, model)
+    grey = np.random.default_rng(1).integers(1, 200, (4, 5, 1)).astype(np.uint8)  # even and odd
+    np.save(tmp_path / "k.npy", grey[..., 0])
+    write_image(tmp_path / "k.png", grey)
+    for name in "abcd":
+        write_image(tmp_path / "in" / f"{name}.png", np.rot90(pixels, name == "d"))
+    kernel = grey[..., 0] / grey.sum()
+    for text, blur in (("1.6", 1.6), ("1.6,0.8,30", (1.6, 0.8, 30.0)), ("k.npy", kernel), ("k.png", kernel)):
+        given = tmp_path / text if text[0] == "k" else text
+        compiled.clear()
+        options = ["--model", any_model, "--scale", 3, "--blur", given, "--noise", 2.5, "--overwrite"]
+        assert run(tmp_path / "in", "-o", tmp_path / "out", *options) == 0
+        assert len(compiled) == 2  # one a shape
+        expected = Upscaler(model).upscale(pixels, scale=3, blur=blur, noise_std=2.5)
+        np.testing.assert_allclose(read_image(tmp_path / "out" / "c.png").pixels.astype(int), expected, atol=1)
+    capfd.readouterr()
+    for options, message in [
+        (["--noise", "-1"], "--noise-std is -1.0; it is a level on the 0..255 scale, 0 or more"),
+        (["--noise", "nan"], "--noise-std is nan"),
+        (["--noise", "loud"], "loud"),
+        (["--scale", 4], "--scale is 4; .*any.safetensors is made for x2 and x3"),
+        (["--scale", "nan"], "--scale nan: choose a positive factor"),
+        (["--blur", "1.6,0.8,nan"], "--blur is .*nan.*; give a standard deviation"),
+        (["--model", "bicubic", "--scale", 2, "--blur", 1.6], "makes no use of --blur and --noise"),
+        (["--model", "bicubic", "--scale", 2, "--noise", 1], "makes no use of --blur and --noise"),
+    ]:
+        argv = options if "--model" in options else [*options, "--model", any_model]
+        assert run(tmp_path / "in" / "a.png", "-o", tmp_path / "out.png", *argv) == 2
+        assert re.fullmatch(f"isr-jax: .*{message}.*\n", capfd.readouterr().err)
 
 
 def test_patterns_and_several_files(pixels, tmp_path):

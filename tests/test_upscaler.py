@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
+from random_model import SEVERAL, random_model
 
 import isr_jax
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig, UserError
 from isr_jax.inference.upscaler import Upscaler
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.blur import Blur
+from isr_jax.physics.kernels import pad_kernels
 from isr_jax.physics.resize import imresize
 from isr_jax.physics.sampling import Decimation
 from isr_jax.pictures.images import write_image
@@ -390,13 +392,6 @@ assert upscaler.compilations + upscaler.cache_hits == 2
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
-SEVERAL = {"scales": (2, 3), "physics": "blur", "data_step": "closed_form", "data_step_place": "after", "num_stages": 1}
-SEVERAL |= {"start_weights": (1e-4, 1e-3, 1e-2), "extrapolation": False, "projection": False, "clip": False}
-SEVERAL |= {
-    "prior": ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, weight_norm=False, resolution="lr")
-}
-
-
 def test_one_model_for_several_scales():
     model = make_model(**SEVERAL)
     upscaler = Upscaler(model, noise_std=1.0)
@@ -422,3 +417,17 @@ def test_one_model_for_several_scales():
         upscaler.upscale_batch(lr, scale=4, blur=1.0)
     with pytest.raises(ConfigError, match="not the `scale` asked for"):
         upscaler.upscale_batch(lr, scale=2, physics=Decimation(3))
+
+
+def test_a_hundred_pictures_each_with_its_kernel_and_noise_are_one_compilation():
+    upscaler, rng = Upscaler(random_model(ModelConfig(scale=2, **SEVERAL))), np.random.default_rng(1)
+    lr, noise = pictures(100, 8, 9, 3), rng.uniform(0, 20, 100)
+    kernels = pad_kernels([rng.uniform(size=(side, side)) for side in rng.choice([3, 5, 7], 100)])
+    kernels /= kernels.sum((1, 2), keepdims=True)
+    hr = upscaler.upscale_batch(lr, scale=3, blur=list(kernels), noise_std=noise)
+    assert hr.shape == (100, 24, 27, 3)
+    assert upscaler.compilations + upscaler.cache_hits == 1
+    for i in (0, 15, 16, 99):  # at the seams of the batches, too
+        alone = upscaler.upscale_batch(lr[i : i + 1], scale=3, blur=kernels[i], noise_std=noise[i])
+        np.testing.assert_allclose(hr[i], alone[0], atol=5e-3)
+    assert upscaler.compilations + upscaler.cache_hits == 2

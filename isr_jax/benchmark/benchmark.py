@@ -4,23 +4,29 @@ The protocol is the field's: 8-bit pictures; the truth cut at the bottom and rig
 pictures as they are found, or made by the bit-exact imresize (`pictures.pairs`); a border of `scale` pixels left out;
 the Y of BT.601, limited range, as real numbers, and for `ssim_y_rounded` in whole levels (`pictures.metrics`). Bicubic
 enlargement is always scored first, as a sentinel: on data whose figures are known it must reach them.
+
+A `Degradation` makes other LR pictures, of which there are no known figures. Beside the protocol stands whether a
+result agrees with what was observed, `psnr_lr`: PSNR of the LR picture against H of the result in 8 bits, the whole
+picture in all channels; H is what made the LR picture, without noise: imresize, in 8 bits, or the degradation.
 """
 
-import math
 import os
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 
+from isr_jax.benchmark.degradation import Degradation
+from isr_jax.benchmark.rows import Benchmark, Cost, Row, Scores, model_label
 from isr_jax.config import ConfigError
 from isr_jax.inference.bicubic import BICUBIC, BicubicUpscaler
-from isr_jax.pictures.metrics import METRICS, PROTOCOL, round_to_8_bits, score_picture
+from isr_jax.physics.resize import imresize
+from isr_jax.pictures.metrics import psnr, round_to_8_bits, score_picture
 from isr_jax.pictures.pairs import Dataset, dataset_name, read_dataset
 
 SENTINEL = {
@@ -72,115 +78,10 @@ class AnyUpscaler(Protocol):
         ...
 
     def upscale_batches(
-        self, lr: UInt8[np.ndarray, "batch height width channels"], *, all_stages: bool = False
+        self, lr: Shaped[np.ndarray, "batch height width channels"], *, all_stages: bool = False
     ) -> Iterator[Float[np.ndarray, "*stages part hr_height hr_width channels"]]:
         """Yields the HR pictures of a batch, a few at a time, in order; with a leading axis of stages if asked for."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """One picture's."""
-
-    name: str
-    psnr_y: float
-    ssim_y: float | None
-    """On Y as it is; None for pictures that are smaller than the window."""
-    ssim_y_rounded: float | None
-    """On Y rounded to whole levels."""
-    psnr_rgb: float
-    ssim_rgb: float | None
-    stages_psnr_y: tuple[float, ...] = ()
-    """After each stage, if asked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a row took."""
-
-    num_stages: int
-    parameters: int
-    macs_per_pixel: float
-    """Multiply-adds of the convolutions per HR pixel."""
-    seconds: float
-    """Without compiling."""
-    peak_bytes: int
-    """Memory of the largest program that this row ran; 0 if none was compiled."""
-    compilations: int
-    cache_hits: int
-    """Programs that were found compiled, on disk."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One model on one dataset: a line of the table."""
-
-    model: str
-    dataset: str
-    """The folder's name."""
-    scale: int
-    ensemble: bool
-    lr_source: str
-    """"files" or "imresize"."""
-    data_sha256: str
-    """Hash of every pixel, HR and LR."""
-    images: tuple[Scores, ...]
-    cost: Cost
-    sentinel_ok: bool | None = None
-    """Of bicubic enlargement on data whose figures are known: whether it reaches them."""
-
-    @property
-    def label(self) -> str:
-        """The model's name in tables and plots: without folders, with + for the ensemble."""
-        return model_label(self.model) + (" +" if self.ensemble else "")
-
-    def mean(self, metric: str) -> float | None:
-        """Returns the average of one of `METRICS` over the pictures, None if one of them has none."""
-        values = [getattr(scores, metric) for scores in self.images]
-        return None if None in values else float(np.mean(values))
-
-    def stages(self) -> list[float]:
-        """Returns the average PSNR-Y after each stage, if it was asked for; empty otherwise."""
-        return [float(mean) for mean in np.mean([scores.stages_psnr_y for scores in self.images], axis=0)]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the row as JSON stores it, the protocol included; what is infinite is None."""
-        stages = self.stages()
-        return {
-            "model": self.model,
-            "dataset": self.dataset,
-            "scale": self.scale,
-            "ensemble": self.ensemble,
-            **{metric: _finite(self.mean(metric)) for metric in METRICS},
-            **({"stages_psnr_y": [_finite(value) for value in stages]} if stages else {}),
-            **vars(self.cost),
-            **PROTOCOL,
-            "border": self.scale,
-            "lr_source": self.lr_source,
-            "data_sha256": self.data_sha256,
-            **({} if self.sentinel_ok is None else {"sentinel_ok": self.sentinel_ok}),
-            "images": [
-                {key: _finite(value) for key, value in vars(scores).items() if value != ()} for scores in self.images
-            ],
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Benchmark:
-    """The rows of `run_benchmark`."""
-
-    rows: tuple[Row, ...]
-    """Of the models, in the order asked for, folder by folder."""
-    bicubic: tuple[Row, ...]
-    """Of the sentinel, one for each folder and scale."""
-
-    def table(self) -> tuple[Row, ...]:
-        """Returns all rows, bicubic enlargement first, each once."""
-        return *self.bicubic, *(row for row in self.rows if row not in self.bicubic)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the rows as JSON stores them."""
-        return {"rows": [row.as_dict() for row in self.rows], "bicubic": [row.as_dict() for row in self.bicubic]}
 
 
 def run_benchmark(
@@ -191,6 +92,7 @@ def run_benchmark(
     ensemble: bool = False,
     num_stages: int | None = None,
     per_stage: bool = False,
+    degradation: Degradation | str | None = None,
     blur: Any = None,
     batch_size: int = 16,
     on_picture: OnPicture | None = None,
@@ -204,7 +106,9 @@ def run_benchmark(
       ensemble: Average over the eight flips and rotations of each picture ("+").
       num_stages: Stop the solver after so many stages.
       per_stage: Also score the picture after every stage.
-      blur: Blur that the models are told, as `Upscaler` takes it.
+      degradation: Makes the LR pictures from the HR ones, whatever LR files there are, as "blur=1.6,noise=5"; see
+        `Degradation`. Models that use a physics or a noise level are told them; bicubic enlargement stays as it is.
+      blur: Blur that the models are told, as `Upscaler` takes it; beside a degradation in the place of its own.
       batch_size: Most pictures of one shape that run together.
       on_picture: Is given all pictures: LR, truth and results.
     Raises:
@@ -220,7 +124,11 @@ def run_benchmark(
         raise ConfigError(f"two folders are called {twice[0]}: rename one, or evaluate them apart")
     if scale is not None and scale < 1:
         raise ConfigError(f"scale {scale}: must be at least 1")
-    options = {"ensemble": ensemble, "num_stages": num_stages, "blur": blur, "batch_size": batch_size}
+    if isinstance(degradation, str):
+        degradation = Degradation.parse(degradation)
+    told = degradation if degradation is None or blur is None else degradation.told(blur)
+    options = {"ensemble": ensemble, "num_stages": num_stages, "batch_size": batch_size}
+    options |= {"blur": blur} if degradation is None else {}
     upscalers, scales = _load_models(models, scale, options)
     if per_stage and not any(upscaler.num_stages for upscaler in upscalers):
         raise ConfigError("bicubic enlargement has no stages to score: name a model")
@@ -228,22 +136,29 @@ def run_benchmark(
     sentinels: list[Row] = []
     for path in paths:
         for factor in scales:
-            dataset = read_dataset(path, factor)
+            dataset = read_dataset(path, factor, lr_files=degradation is None)
+            dataset = dataset if degradation is None else degradation.degrade(dataset)
             if on_picture is not None:
                 for pair in dataset.pairs:
-                    on_picture(dataset.name, factor, pair.name, LR, pair.lr)
+                    lr = pair.lr if pair.lr.dtype == np.uint8 else round_to_8_bits(pair.lr)
+                    on_picture(dataset.name, factor, pair.name, LR, lr)
                     on_picture(dataset.name, factor, pair.name, TRUTH, pair.hr)
-            sentinel = _check_sentinel(_evaluate(BicubicUpscaler(factor), dataset, per_stage, on_picture))
+
+            def evaluate(upscaler: AnyUpscaler, dataset: Dataset = dataset) -> Row:
+                return _evaluate(upscaler, dataset, degradation, told, per_stage, on_picture)
+
+            sentinel = evaluate(BicubicUpscaler(factor))
+            sentinel = _check_sentinel(sentinel) if degradation is None else sentinel
             sentinels.append(sentinel)
             for upscaler in upscalers:
                 if upscaler.scale == factor:
                     is_baseline = isinstance(upscaler, BicubicUpscaler) and upscaler.name == BICUBIC
-                    rows.append(sentinel if is_baseline else _evaluate(upscaler, dataset, per_stage, on_picture))
+                    rows.append(sentinel if is_baseline else evaluate(upscaler))
     return Benchmark(rows=tuple(rows), bicubic=tuple(sentinels))
 
 
 def super_resolve(
-    upscaler: AnyUpscaler, dataset: Dataset, *, per_stage: bool = False
+    upscaler: AnyUpscaler, dataset: Dataset, *, per_stage: bool = False, **known: Any
 ) -> Iterator[tuple[int, list[UInt8[np.ndarray, "height width channels"]]]]:
     """Yields (index, picture after each stage, or only the last) for each pair of a dataset, shape by shape.
 
@@ -251,6 +166,7 @@ def super_resolve(
       upscaler: Ready to run.
       dataset: What to super-resolve.
       per_stage: Whether to yield the picture after every stage; the last one is always the result.
+      known: What the upscaler is told of the pictures, as arguments of its `upscale_batches`.
     """
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for index, pair in enumerate(dataset.pairs):
@@ -261,20 +177,12 @@ def super_resolve(
         colour = max(pixels.shape[2] for pixels in pictures)
         lr = np.stack([np.broadcast_to(pixels, (*pixels.shape[:2], colour)) for pixels in pictures])
         waiting = iter(indices)
-        for hr in upscaler.upscale_batches(lr, all_stages=per_stage):
+        for hr in upscaler.upscale_batches(lr, all_stages=per_stage, **known):
             for result in hr.swapaxes(0, 1) if per_stage else hr[:, None]:
                 index = next(waiting)
                 if dataset.pairs[index].lr.shape[2] == 1:
                     result = result.mean(axis=-1, keepdims=True)
                 yield index, [round_to_8_bits(stage) for stage in result]
-
-
-def model_label(name: str) -> str:
-    """Returns what a model is called in tables: its file without folders and suffix, or its run's folder."""
-    path = Path(os.path.abspath(name))  # "." has no name
-    if path.suffix == ".safetensors":
-        path = path.parent if path.stem == "model" else path.with_suffix("")
-    return path.name
 
 
 def _load_models(
@@ -316,15 +224,42 @@ def _load_models(
     return upscalers, scales
 
 
-def _evaluate(upscaler: AnyUpscaler, dataset: Dataset, per_stage: bool, on_picture: OnPicture | None) -> Row:
+def _known(upscaler: AnyUpscaler, told: Degradation, scale: int) -> dict[str, Any]:
+    """Returns what an upscaler can be told of a degradation."""
+    from isr_jax.inference.upscaler import Upscaler
+
+    if not isinstance(upscaler, Upscaler):
+        return {}
+    known: dict[str, Any] = {"value_range": 255}
+    if upscaler.config.physics != "none":
+        known["physics"] = told.physics(scale)
+    if upscaler.uses_noise_std:
+        known["noise_std"] = told.noise_std
+    return known
+
+
+def _evaluate(
+    upscaler: AnyUpscaler,
+    dataset: Dataset,
+    degradation: Degradation | None,
+    told: Degradation | None,
+    per_stage: bool,
+    on_picture: OnPicture | None,
+) -> Row:
     per_stage = per_stage and upscaler.num_stages > 0
     before = upscaler.compilations, upscaler.cache_hits, upscaler.seconds
     upscaler.program_bytes.clear()
     images: dict[int, Scores] = {}
     label = model_label(upscaler.name) + (" +" if upscaler.ensemble else "")
-    for index, stages in super_resolve(upscaler, dataset, per_stage=per_stage):
+    known = {} if told is None else _known(upscaler, told, dataset.scale)
+    for index, stages in super_resolve(upscaler, dataset, per_stage=per_stage, **known):
         pair = dataset.pairs[index]
         scores: dict[str, Any] = score_picture(stages[-1], pair.hr, dataset.scale)
+        if degradation is None:
+            reduced = imresize(stages[-1], 1 / dataset.scale)
+        else:
+            reduced = degradation.apply(stages[-1], dataset.scale, noisy=False)
+        scores["psnr_lr"] = psnr(reduced, pair.lr)
         if per_stage:
             earlier = [score_picture(s, pair.hr, dataset.scale, ("psnr_y",))["psnr_y"] for s in stages[:-1]]
             scores["stages_psnr_y"] = (*earlier, scores["psnr_y"])
@@ -340,6 +275,7 @@ def _evaluate(upscaler: AnyUpscaler, dataset: Dataset, per_stage: bool, on_pictu
         compilations=upscaler.compilations - before[0],
         cache_hits=upscaler.cache_hits - before[1],
     )
+    words = {"physics": "physics" if told is degradation else f"physics of {told}", "noise_std": "noise level"}
     if upscaler.name != BICUBIC:
         print(
             f"{upscaler.name} on {dataset.name} x{dataset.scale}: {len(images)} pictures, {cost.compilations}"
@@ -355,6 +291,8 @@ def _evaluate(upscaler: AnyUpscaler, dataset: Dataset, per_stage: bool, on_pictu
         data_sha256=dataset.sha256,
         images=tuple(images[index] for index in sorted(images)),
         cost=cost,
+        degradation="" if degradation is None else str(degradation),
+        told=" and ".join(words[name] for name in words if name in known),
     )
 
 
@@ -373,8 +311,3 @@ def _check_sentinel(row: Row) -> Row:
             )
             return replace(row, sentinel_ok=False)
     return replace(row, sentinel_ok=True)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: the PSNR of equal pictures is null there."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

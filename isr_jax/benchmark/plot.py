@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from isr_jax.benchmark.benchmark import Row
+from isr_jax.benchmark.rows import Row
 from isr_jax.files import replace_file
 
 

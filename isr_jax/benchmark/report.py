@@ -5,17 +5,19 @@ import csv
 import html
 import io
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from isr_jax.benchmark.benchmark import LR, TRUTH, Benchmark, Row
+from isr_jax.benchmark.benchmark import LR, TRUTH
+from isr_jax.benchmark.rows import ALL_METRICS, Benchmark, Row
 from isr_jax.benchmark.web import html_table, render
 from isr_jax.files import replace_file
 from isr_jax.pictures.images import encode_image
-from isr_jax.pictures.metrics import METRICS, PROTOCOL
+from isr_jax.pictures.metrics import PROTOCOL
 from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.published import PAPER
 
@@ -25,11 +27,12 @@ _HEADS = {
     "ssim_y_rounded": "SSIM-Y, Y rounded",
     "psnr_rgb": "PSNR-RGB",
     "ssim_rgb": "SSIM-RGB",
+    "psnr_lr": "LR-PSNR",
 }
 _COSTS = ("num_stages", "parameters", "macs_per_pixel", "seconds", "peak_bytes", "compilations", "cache_hits")
 _COLUMNS = (
-    *("model", "ensemble", "dataset", "scale", "image", *METRICS, *_COSTS),
-    *("border", *PROTOCOL, "lr_source", "data_sha256", "sentinel_ok"),
+    *("model", "ensemble", "dataset", "scale", "image", *ALL_METRICS, *_COSTS),
+    *("border", *PROTOCOL, "lr_source", "degradation", "told", "data_sha256", "sentinel_ok"),
 )
 
 
@@ -46,7 +49,7 @@ def format_table(rows: Sequence[Row]) -> str:
         if means := row.stages():
             head = [f"{row.model} on {row.dataset} x{row.scale}, stage", *map(str, range(1, len(means) + 1))]
             tables.append(_align([head, ["PSNR-Y", *(f"{mean:.2f}" for mean in means)]]))
-    return "\n\n".join(tables)
+    return "\n\n".join([*tables, *_degradations(rows)])
 
 
 def format_json(benchmark: Benchmark) -> str:
@@ -55,12 +58,12 @@ def format_json(benchmark: Benchmark) -> str:
 
 
 def format_csv(rows: Iterable[Row]) -> str:
-    """Returns one line per picture and one for each average (image "mean"), with the protocol in every line."""
+    """Returns one line per picture and one for each average (image "mean"), each with the protocol; infinity is inf."""
     stream = io.StringIO()
     writer = csv.DictWriter(stream, _COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        average = row.as_dict()
+        average = row.as_dict(infinite=math.inf)
         for image in [*average["images"], {"name": "mean"}]:
             writer.writerow({**average, "image": image["name"], **image})
     return stream.getvalue()
@@ -106,14 +109,23 @@ class Report:
             "report.html",
             data={"labels": labels, "pictures": pictures},
             tables="".join(_table(*key, rows) for key in dict.fromkeys((row.dataset, row.scale) for row in rows)),
-            protocol=html.escape(_PROTOCOL),
+            protocol=html.escape(" ".join([_PROTOCOL, *_degradations(rows)])),
         )
         replace_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+
+
+def _degradations(rows: Sequence[Row]) -> list[str]:
+    """Returns a sentence on what made the LR pictures, if that was not the protocol, and who was told."""
+    told = {row.label: row.told for row in rows if row.told}
+    who = "; ".join(f"{label} is told the {what}" for label, what in told.items()) or "no model is told"
+    made = dict.fromkeys(row.degradation for row in rows if row.degradation)
+    return [f"LR pictures are made by {degradation}; {who}." for degradation in made]
 
 
 _PROTOCOL = (
     f"Colour space: {PROTOCOL['colour_space']}. Rounding: {PROTOCOL['rounding']}."
     f" SSIM window: {PROTOCOL['ssim_window']}. A border of as many pixels as the scale is left out."
+    " LR-PSNR: of LR and the result reduced as LR was, no border left out."
 )
 
 
@@ -125,7 +137,7 @@ def _table(dataset: str, scale: int, rows: Sequence[Row]) -> str:
             costs = [f"{row.cost.parameters:,}", f"{row.cost.macs_per_pixel:,.0f}", f"{row.cost.seconds:.1f}"]
             lines.append([row.label, *_figures(row, "–"), *costs])
             classes.append("")
-    published = PAPER.get((dataset, scale), ())
+    published = () if any(row.degradation for row in rows) else PAPER.get((dataset, scale), ())
     for name, (psnr, ssim) in zip(("ISRResCNet (paper)", "ISRResCNet+ (paper)"), published, strict=False):
         lines.append([name, f"{psnr:.2f}", f"{ssim:.4f}", *["–"] * (len(lines[0]) - 3)])
         classes.append("paper")

@@ -15,6 +15,9 @@ from isr_jax.physics.physics import Physics
 Blur = Any
 """A standard deviation in HR pixels; (std, std, angle in degrees) of a Gaussian; or kernels as for `as_kernels`."""
 
+MAX_BLUR = 100
+"""Largest standard deviation that a Gaussian may have, HR pixels: a kernel of 601 x 601."""
+
 
 class Conditions(NamedTuple):
     """Of the pictures of one batch."""
@@ -52,8 +55,11 @@ def blur_kernels(blur: Blur, *, color: bool = False) -> Any:
     """
     numbers = [blur] if isinstance(blur, int | float) else blur
     if isinstance(numbers, list | tuple) and all(isinstance(n, int | float) for n in numbers):
-        if len(numbers) not in (1, 2, 3) or not all(0 <= n < math.inf for n in numbers[:2]):
-            raise ConfigError(f"`blur` is {blur}; give a standard deviation, or two and an angle in degrees, from 0 on")
+        usable = all(map(math.isfinite, numbers)) and all(0 <= n <= MAX_BLUR for n in numbers[:2])
+        if len(numbers) not in (1, 2, 3) or not usable:
+            raise ConfigError(
+                f"`blur` is {blur}; give a standard deviation from 0 to {MAX_BLUR}, or two and an angle in degrees"
+            )
         angle = math.radians(numbers[2]) if len(numbers) == 3 else 0.0
         return as_kernels(np.asarray(gaussian_kernel((float(numbers[0]), float(numbers[1 % len(numbers)])), angle)))
     if not isinstance(blur, list | tuple):

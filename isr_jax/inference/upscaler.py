@@ -142,6 +142,11 @@ class Upscaler:
         """The most of `program_bytes`; 0 if nothing ran, or the backend does not say."""
         return max(self.program_bytes.values(), default=0)
 
+    @property
+    def uses_noise_std(self) -> bool:
+        """Whether the result depends on the noise level, so that `noise_std` may be given."""
+        return self._model.uses_noise_std
+
     @overload
     def upscale(self, image: Image.Image, **known: Any) -> Image.Image: ...
     @overload

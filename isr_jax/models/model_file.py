@@ -150,6 +150,21 @@ def _from_version_1(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def describe_model(model: str | os.PathLike) -> ISRResCNet:
+    """Returns a model without its numbers: its configuration, and what follows from it.
+
+    Raises:
+      ConfigError: If there is no such model.
+      UserError: If the file is not a model of this package.
+    """
+    path = find_model(model)
+    try:
+        config = config_from_dict(ModelConfig, read_metadata(path)["config"])
+        return nnx.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0)))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} has no usable configuration ({error}): make it again") from error
+
+
 def load_model(model: str | os.PathLike) -> ISRResCNet:
     """Loads a model by its shipped name, its file, or the run folder that holds it.
 

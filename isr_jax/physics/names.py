@@ -24,7 +24,7 @@ def needs_kernel(name: str) -> bool:
     return name in ("blur", "released_kernel")
 
 
-def make_physics(name: str, *, scale: int, kernel: Any = None) -> Physics:
+def make_physics(name: str, *, scale: int, kernel: Any = None, field: str = "model.physics") -> Physics:
     """Returns the physics of a name.
 
     Args:
@@ -32,19 +32,22 @@ def make_physics(name: str, *, scale: int, kernel: Any = None) -> Physics:
       scale: HR size over LR size.
       kernel: Blur kernel of the pictures, as for `Blur`: needed by "blur" and "released_kernel"; before any other H it
         is one blur more.
+      field: What messages call the place of the name.
     Raises:
       ConfigError: If there is no such physics, or the kernel is missing or cannot be used.
     """
-    make = locate_in(name, __name__, "model.physics")
+    make = locate_in(name, __name__, field)
     if needs_kernel(name):
         if kernel is None:
             raise ConfigError(f'the physics is "{name}", which needs the blur of the pictures: give `blur`')
         return make(scale, kernel)
-    physics = make if isinstance(make, Physics) else make(scale) if _takes_a_scale(make) else make()
+    physics = make
+    if callable(make) and not isinstance(make, Physics):
+        physics = make(scale) if _takes_a_scale(make) else make()
     if not isinstance(physics, Physics):
-        raise ConfigError(f"model.physics is {name!r}, which is no isr_jax.Physics but {type(physics).__name__}")
+        raise ConfigError(f"{field} is {name!r}, which is no isr_jax.Physics but {type(physics).__name__}")
     if physics.scale != scale:
-        raise ConfigError(f"model.physics is {name!r}, whose scale is {physics.scale}, where model.scale is {scale}")
+        raise ConfigError(f"{field} is {name!r}, whose scale is {physics.scale}, where {scale} is asked for")
     return physics if kernel is None else physics @ Blur(kernel)
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from isr_jax.config import ConfigError, UserError
@@ -35,8 +35,8 @@ class Pair:
     """File name without the suffix."""
     hr: UInt8[np.ndarray, "height width channels"]
     """The truth, cut at the bottom and right to a multiple of the scale."""
-    lr: UInt8[np.ndarray, "lr_height lr_width channels"]
-    """What is super-resolved."""
+    lr: Shaped[np.ndarray, "lr_height lr_width channels"]
+    """What is super-resolved: uint8, or made by a degradation that does not round, floating point on 0..255."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,36 +102,42 @@ class Dataset:
     scale: int
     pairs: tuple[Pair, ...]
     lr_source: str
-    """"files" or "imresize"."""
+    """"files", "imresize" or "degradation"."""
     sha256: str
     """Hash of every pixel of the pairs."""
 
 
-def read_dataset(folder: Path, scale: int, *, channels: int | None = None) -> Dataset:
+def read_dataset(folder: Path, scale: int, *, channels: int | None = None, lr_files: bool = True) -> Dataset:
     """Reads all pairs of a folder, to be scored.
 
     Args:
       folder: See the top of this module.
       scale: HR size over LR size.
       channels: 3 for colour, 1 for grey; by default as the files are.
+      lr_files: Whether LR pictures that are there are used; else all are made.
     Raises:
       ConfigError: If there is no such folder, or it is not clear which pictures are meant.
       UserError: If it has no pictures, one is damaged, of 16 bits, transparent, or no larger than the border that is
         left out of a score (`scale` pixels on each side), or HR and LR do not match.
     """
-    files = list_pairs(folder, scale)
+    files = list_pairs(folder, scale, lr_files=lr_files)
     pairs = tuple(pair.read(scale, channels=channels, least=2 * scale + 1) for pair in files)
-    digest = hashlib.sha256()
-    for pair in pairs:
-        for pixels in (pair.hr, pair.lr):
-            digest.update(f"{pair.name} {pixels.shape} ".encode() + pixels.tobytes())
     return Dataset(
         name=dataset_name(folder),
         scale=scale,
         pairs=pairs,
         lr_source="imresize" if files[0].lr is None else "files",
-        sha256=digest.hexdigest(),
+        sha256=digest_of_pairs(pairs),
     )
+
+
+def digest_of_pairs(pairs: Iterable[Pair]) -> str:
+    """Returns the SHA-256 hash of every pixel."""
+    digest = hashlib.sha256()
+    for pair in pairs:
+        for pixels in (pair.hr, pair.lr):
+            digest.update(f"{pair.name} {pixels.shape} ".encode() + pixels.tobytes())
+    return digest.hexdigest()
 
 
 def dataset_name(folder: Path) -> str:
@@ -140,12 +146,13 @@ def dataset_name(folder: Path) -> str:
     return path.parent.name if path.name == "HR" else path.name
 
 
-def list_pairs(folder: Path, scale: int) -> list[PairFiles]:
+def list_pairs(folder: Path, scale: int, *, lr_files: bool = True) -> list[PairFiles]:
     """Finds the pairs of a folder, sorted by their names; reads no picture.
 
     Args:
       folder: See the top of this module.
       scale: HR size over LR size.
+      lr_files: Whether LR pictures that are there belong to the pairs.
     Raises:
       ConfigError: If there is no such folder, or it is not clear which pictures are meant.
       UserError: If it has no pictures, two of them have one name, or a picture of HR or LR has no partner.
@@ -155,7 +162,7 @@ def list_pairs(folder: Path, scale: int) -> list[PairFiles]:
     if not hr_paths:
         raise UserError(f"{hr_folder} has no pictures: put the full-size ones into it")
     hr = _by_name(hr_paths, lambda stem: stem)
-    if lr_folder is None:
+    if lr_folder is None or not lr_files:
         return [PairFiles(hr=path, lr=None) for path in hr_paths]
     suffix = f"x{scale}"
     lr = _by_name(list_images(lr_folder), lambda stem: stem if stem in hr else stem.removesuffix(suffix))
