@@ -4,10 +4,11 @@ The same command goes on with a NEW that was stopped. Exit codes and signals are
 """
 
 import dataclasses
+import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from isr_jax.__main__ import run
 from isr_jax.command_line import Positional, arg, parse_arguments
@@ -38,13 +39,13 @@ class Arguments:
 def main(argv: list[str] | None = None) -> int | None:
     """Runs the command."""
     description = "Trains on from a run's newest checkpoint while the learning rate decays, in a folder of its own."
-    words: dict[str, Any] = {"prog": "isr-jax decay", "description": description}
-    given = parse_arguments(Arguments, argv, **words)
+    parse = functools.partial(parse_arguments, Arguments, argv, prog="isr-jax decay", description=description)
+    given = parse()
 
     def change(config: TrainConfig) -> TrainConfig:
         """Replaces in the run's configuration what was given."""
         own = {name: getattr(config, name) for name in ("max_minutes", "eval", "checkpoint", "data")}
-        new = parse_arguments(Arguments, argv, **words, default=dataclasses.replace(given, **own))
+        new = parse(default=dataclasses.replace(given, **own))
         return dataclasses.replace(config, **{name: getattr(new, name) for name in own})
 
     from isr_jax.training.decay import branch  # here: --help must not wait for JAX

@@ -118,7 +118,7 @@ def test_train_without_a_configuration_needs_a_run_that_has_one(tmp_path, capfd)
     assert "a configuration is missing; usage:" in capfd.readouterr().err
     assert exit_code(train.main, ["--workdir", str(tmp_path / "run")]) == 2
     assert "holds no config.json, no run was begun there: give a configuration" in capfd.readouterr().err
-    (tmp_path / "config.json").write_text('{"steps": "many"}')
+    (tmp_path / "config.json").write_text('{"steps": -1}')
     assert exit_code(train.main, ["--workdir", str(tmp_path)]) == 2
     said = capfd.readouterr().err
     assert said.startswith(f"isr-jax: {tmp_path}/config.json: not a configuration that this isr_jax reads (steps")

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict, read_config
+from isr_jax.config import ConfigError, TrainConfig, UserError, config_from_dict, config_to_dict, read_config
 from isr_jax.files import new_folder, replace_file
 from isr_jax.models.model_file import MODEL_FILE
 from isr_jax.training.checkpoint import copy_newest, newest_step
@@ -126,30 +126,30 @@ def unpack_run(path: Path) -> tuple[Path, str]:
       UserError: If the file is no packed run, or the folder is there and is another run, or one not as far.
     """
     packed, folder = read_packed_run(path), path.with_suffix("")
+    config = _config(packed, path)
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         with new_folder(folder) as temporary:
             for name, data in packed.files.items():
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 (temporary / name).write_bytes(data)
-            read_config(TrainConfig, temporary / "config.json")
         return folder, f"{path}: unpacked to {folder}, at step {packed.step}"
     away = f"move it away, or rename {path}"
     try:
         there = config_to_dict(read_config(TrainConfig, folder / "config.json"))
     except ConfigError:
         raise UserError(f"{folder} is there, and is not the run that {path} holds: {away}") from None
-    if said := changes(config_to_dict(_config(packed)), there, packed.step):
+    if said := changes(config_to_dict(config), there, packed.step):
         raise UserError(f"{folder} is another run than {path} holds, with another {said}: {away}")
     if (step := newest_step(folder)) is None or step < packed.step:
         raise UserError(f"{folder} is at step {step or 0}, {path} holds step {packed.step} of the same run: {away}")
     return folder, f"{path}: {folder} is there, at step {step}, and goes on; the file holds step {packed.step}"
 
 
-def _config(packed: PackedRun) -> TrainConfig:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "config.json"
-        path.write_bytes(packed.files["config.json"])
-        return read_config(TrainConfig, path)
+def _config(packed: PackedRun, path: Path) -> TrainConfig:
+    try:
+        return config_from_dict(TrainConfig, json.loads(packed.files["config.json"]))
+    except (ConfigError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: its configuration is none that this isr_jax reads ({_plain(str(error))})") from None
 
 
 def _plain(name: str) -> str:

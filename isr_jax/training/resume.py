@@ -80,5 +80,6 @@ def _done_otherwise(old: dict[str, Any], new: dict[str, Any], step: int) -> str 
         return ""  # epochs: their number of steps is not in the record
     if 0 < now.steps < step:
         return f", and has done {step} steps"
-    first = first_difference(before.schedule.build(before.steps), now.schedule.build(now.steps), step)
+    old_rate, new_rate = (config.schedule.build(config.steps) for config in (before, now))
+    first = first_difference(old_rate, new_rate, step)
     return None if first is None else f", which changes the learning rate of steps it has done, from step {first + 1}"
