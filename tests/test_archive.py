@@ -182,6 +182,22 @@ def test_what_is_no_packed_run_ends_in_one_line_and_writes_nothing(tmp_path, cap
     assert [p.name for p in tmp_path.rglob("*")] == ["box", "run.tar"]
 
 
+def test_a_packed_run_brings_no_code(packed, tmp_path):
+    """A configuration may name functions of modules; those in the file itself must not become one."""
+    files = read_packed_run(packed).files
+    config = json.loads(files["config.json"])
+    config["schedule"]["kind"] = "run.checkpoints.6.mine:constant"
+    code = b"open('ran', 'w')\nfrom isr_jax.training.schedules import constant"
+    forged = files | {"config.json": json.dumps(config).encode(), "checkpoints/6/mine.py": code}
+    tar_of(tmp_path / "run.tar", with_manifest(*forged.items()))
+    command = [sys.executable, "-m", "isr_jax.train", "--workdir", "run.tar"]  # -m: what lies here can be imported
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ISR_JAX_COMPILATION_CACHE": "off"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["run.tar"]
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "it holds checkpoints/6/mine.py" in done.stderr
+
+
 def test_damage_anywhere_is_found(packed, tmp_path, capfd):
     whole = packed.read_bytes()
     path = tmp_path / "run.tar"

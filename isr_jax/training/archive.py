@@ -5,6 +5,7 @@ bytes. Compiled programs are left out: what is unpacked must not be able to run.
 """
 
 import hashlib
+import importlib.machinery
 import io
 import json
 import re
@@ -25,6 +26,8 @@ _FORMAT, _VERSION, _MANIFEST = "isr_jax.run", 1, "manifest.json"
 _WEIGHTS = (MODEL_FILE, "best.safetensors")
 _NAME = re.compile(r"config\.json|metrics\.jsonl|model\.safetensors|best\.safetensors|checkpoints/\d+(/[\w-][\w.-]*)+")
 """All that a packed run may hold; no name leads out of its folder."""
+_CODE = tuple(importlib.machinery.all_suffixes())
+"""Never in it: a configuration names functions of modules, and started beside it, Python finds those in the folder."""
 _MOST_MANIFEST = 2**24
 """Bytes."""
 
@@ -90,7 +93,7 @@ def read_packed_run(path: Path) -> PackedRun:
                 if manifest is None:
                     if member.name != _MANIFEST or member.size > _MOST_MANIFEST:
                         raise UserError(f"{path} is a tar, but no packed run: make one with isr-jax pack-run")
-                elif member.name in files or not _NAME.fullmatch(member.name):
+                elif member.name in files or not _NAME.fullmatch(member.name) or member.name.lower().endswith(_CODE):
                     raise UserError(f"{path} is no packed run: it holds {_plain(member.name)}")
                 source = tar.extractfile(member)
                 data = b"" if source is None else source.read()
