@@ -302,8 +302,10 @@ def test_curves_are_drawn(uninterrupted, tmp_path, capfd):
 
 
 def follow(workdir):
-    """Starts a process that watches a run."""
-    command = [sys.executable, "-m", "isr_jax.train", "--follow", str(workdir)]
+    """Starts a process that watches a run; Ctrl-C reaches it even where the tests are run in the background."""
+    listen = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{listen}; runpy.run_module('isr_jax.train', run_name='__main__')"
+    command = [sys.executable, "-c", program, "--follow", str(workdir)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)
 

@@ -187,7 +187,7 @@ def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_pa
 def test_blur_noise_and_scale_through_every_door(pixels, tmp_path, capfd, monkeypatch):
     compiled = []
     compile_program = upscaler.compile_program
-    monkeypatch.setattr(upscaler, "compile_program", lambda lowered: compiled.append(1) or compile_program(lowered))
+    monkeypatch.setattr(upscaler, "compile_program", lambda *of: compiled.append(1) or compile_program(*of))
     model = random_model(ModelConfig(scale=2, **SEVERAL))
     any_model = tmp_path / "any.safetensors"
     save_model(any_model, model)
