@@ -144,8 +144,14 @@ def _build(cls: type[T], default: T | None, given: dict[str, Any], prefix: str) 
 def _read(hint: Any, words: list[str], name: str) -> Any:
     """Returns the value of a field from its words."""
     hint, arguments = _unwrap(hint)[0], typing.get_args(_unwrap(hint)[0])
-    if hint is not (inner := _unwrap_optional(hint)):
-        return None if words == ["None"] else _read(inner, words, name)
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        if types.NoneType in arguments and words == ["None"]:
+            return None
+        *first, last = (kind for kind in arguments if kind is not types.NoneType)
+        for kind in first:  # as int of "int | str": 60, or "60s"
+            with contextlib.suppress(ValueError):
+                return _read(kind, words, name)
+        return _read(last, words, name)
     if typing.get_origin(hint) is tuple:
         kinds = arguments[:1] * len(words) if arguments[1:] == (...,) else arguments
         if len(kinds) != len(words):
@@ -200,8 +206,8 @@ def _unwrap_optional(hint: Any) -> Any:
 def _spelling(hint: Any) -> str:
     """Returns how a value is written, for the help."""
     hint, arguments = _unwrap(hint)[0], typing.get_args(_unwrap(hint)[0])
-    if hint is not (inner := _unwrap_optional(hint)):
-        return f"{_spelling(inner)}|None"
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return "|".join("None" if kind is types.NoneType else _spelling(kind) for kind in arguments)
     if typing.get_origin(hint) is Literal:
         return "{" + ",".join(arguments) + "}"
     if typing.get_origin(hint) is tuple:
