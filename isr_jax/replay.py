@@ -1,6 +1,5 @@
 """``isr-jax replay BUNDLE``: run a step again that was not finite, and say where it went wrong."""
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -30,11 +29,10 @@ def main(argv: list[str] | None = None) -> int | None:
     """Runs the command."""
     bundle = parse_arguments(Arguments, argv, prog="isr-jax replay", description="Repeat a step that failed.").bundle
     config, state, batch = read_bundle(bundle)
-    data = dataclasses.replace(config.data, placement="stream", sampling="epochs")
-    config = dataclasses.replace(config, data=data, steps_per_call=1)
     # The whole batch on one device; the schedule as it was: a bundle gives the length of its run in steps.
     parallel = Parallel(tuple(jax.local_devices()[:1]), "shard_map")
-    step = make_step(ISRResCNet(config.model, rngs=nnx.Rngs(0)), config, total_steps=config.steps, shards=1)
+    model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
+    step = make_step(model, config, total_steps=config.steps, shards=1, draws=False)
     once = parallel.map_steps(repeat_step(step, 1), sharded=True, compiler_options=compiler_options(config.model))
     going, count = parallel.replicate((np.True_, np.int32(1)))
     _, _, metrics = once(parallel.replicate(state), going, parallel.shard(batch), count)

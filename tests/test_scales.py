@@ -8,7 +8,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from isr_jax import fit
+from isr_jax import fit, replay
 from isr_jax.config import (
     ConfigError,
     DataConfig,
@@ -21,6 +21,9 @@ from isr_jax.config import (
 )
 from isr_jax.models.model_file import get_params, load_model
 from isr_jax.solver.unrolled import ISRResCNet
+from isr_jax.training.forensics import write_bundle
+from isr_jax.training.plan import print_plan
+from isr_jax.training.state import init_state
 from isr_jax.training.step import make_degrade
 
 PRIOR = ERDConfig(
@@ -94,6 +97,24 @@ def test_every_scale_sees_the_same_pictures_and_as_many_lr_pixels(border):
     np.testing.assert_array_equal(small.hr, large.hr[:4])
     blurred = jax.tree.leaves(small.physics)[0]
     np.testing.assert_array_equal(blurred, jax.tree.leaves(large.physics)[0][:4])
+
+
+def test_a_step_is_replayed_and_planned_on_each_scale(tmp_path, capsys):
+    config = in_data(CONFIG, scale_cycle=(3, 2))
+    model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
+    state = init_state(get_params(model), config.optimizer.build())
+    hr = np.random.default_rng(0).integers(0, 256, (9, 24, 24, 3), np.uint8)
+    batch = {"hr": hr, "lr": hr[:, ::6, ::6].copy()}
+    for step in (0, 1):
+        write_bundle(tmp_path / str(step), config, dataclasses.replace(state, step=np.int32(step)), batch)
+        assert replay.main([str(tmp_path / str(step))]) == 1
+        assert f"step {step + 1}: " in (told := capsys.readouterr().out)
+        assert "not reproduced: the step is finite here" in told
+    print_plan(config)
+    assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[2:]] == [
+        "full back-propagation",
+        "remat per stage",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,9 @@ def make_degrade(config: TrainConfig, scale: int) -> Callable[[Batch, ArrayLike,
     return degrade
 
 
-def make_step(model: ISRResCNet, config: TrainConfig, *, total_steps: int, shards: int) -> Step:
+def make_step(
+    model: ISRResCNet, config: TrainConfig, *, total_steps: int, shards: int, draws: bool | None = None
+) -> Step:
     """Makes the step of one device, to be mapped over the axis `AXIS`.
 
     A step whose loss, gradient, updated or averaged parameters are not finite (as numbers or in their norm) leaves the
@@ -77,6 +79,7 @@ def make_step(model: ISRResCNet, config: TrainConfig, *, total_steps: int, shard
       config: Of the run.
       total_steps: Length of the run, for the schedule.
       shards: Devices that share a batch.
+      draws: Whether the source is the `Memory` to draw a batch from, or the batch; by default as data.placement says.
     Returns: step(state, source) -> state, metrics. The source is this device's share of a batch, or the `Memory`.
     """
     if config.precision != "model":
@@ -164,7 +167,7 @@ def make_step(model: ISRResCNet, config: TrainConfig, *, total_steps: int, shard
 
     def step(state: TrainState, source: Any) -> tuple[TrainState, Metrics]:
         batch, shard = source, jax.lax.axis_index(AXIS)
-        if config.data.placement == "memory":
+        if draws if draws is not None else config.data.placement == "memory":
             batch = draw_batch(source, state.step, shard, shards, seed=config.seed, config=config.drawn)
         rate = schedule(state.step) * state.rate_factor
 
