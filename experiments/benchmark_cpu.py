@@ -106,9 +106,12 @@ def make_case(name: str, small: bool) -> tuple[ISRResCNet, np.ndarray, np.ndarra
     return model, hr[:, ::4, ::4], hr if name in TRAINING else None, name == "d"
 
 
-def make_program(model: ISRResCNet, lr: np.ndarray, hr: np.ndarray | None, all_stages: bool):
-    """Returns the jitted function, and its arguments: (model, lr) -> HR, or (state, lr, hr) -> (state, loss)."""
-    options = compiler_options(model.config)
+def make_program(model: ISRResCNet, lr: np.ndarray, hr: np.ndarray | None, all_stages: bool, plain: bool):
+    """Returns the jitted function, and its arguments: (model, lr) -> HR, or (state, lr, hr) -> (state, loss).
+
+    It is compiled as the package does, or, `plain`, as XLA does by itself.
+    """
+    options = {} if plain else compiler_options(model.config)
     if hr is None:
         return jax.jit(lambda model, lr: model(lr), compiler_options=options), (model.folded(), jnp.asarray(lr))
     adam = optax.adam(1e-4)
@@ -238,7 +241,7 @@ def compare(ours: float, torch: float | None, **more: Any) -> dict[str, Any]:
 def measure_case(name: str, options, folder: Path) -> tuple[dict[str, Any], float]:
     """Returns the comparison of one whole case, and how long it took to compile."""
     model, lr, hr, all_stages = make_case(name, options.small)
-    program, arguments = make_program(model, lr, hr, all_stages)
+    program, arguments = make_program(model, lr, hr, all_stages, options.plain)
     start = time.perf_counter()
     compiled = program.lower(*arguments).compile()
     compile_seconds = time.perf_counter() - start
@@ -328,7 +331,7 @@ def child(task: str, name: str, small: bool) -> None:
     start = time.perf_counter()
     if task == "start":
         use_compilation_cache()
-    run = make_runner(*make_program(*make_case(name, small)))
+    run = make_runner(*make_program(*make_case(name, small), plain=False))
     run()
     seconds = time.perf_counter() - start
     run()
@@ -389,6 +392,7 @@ def main() -> None:
     parser.add_argument("--plot", help="where to write the picture of the ratios")
     parser.add_argument("--only", default="abcdefgh", help="which measurements, such as ae")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--plain", action="store_true", help="without what isr_jax.solver.compilation tells XLA")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try this script")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

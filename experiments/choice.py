@@ -107,7 +107,7 @@ def base(table: str) -> TrainConfig:
 
 def child(arguments: argparse.Namespace, name: str, seed: int, steps: int) -> dict[str, Any]:
     """Times a variant (steps 0), or trains and scores it; in a process and on a core of its own."""
-    from isr_jax.models.model_file import load_model  # here: the parent needs no JAX
+    from isr_jax.inference.upscaler import load  # here: the parent needs no JAX
     from isr_jax.startup import prepare_process
     from isr_jax.training.loop import fit
 
@@ -142,15 +142,9 @@ def child(arguments: argparse.Namespace, name: str, seed: int, steps: int) -> di
     before = time.process_time()
     fit(config, run, quiet=True)
     spent = (time.process_time() - before) / 60
-    model = load_model(run)
-    size = {"parameters": sum(p.size for p in _leaves(model)), "macs": model.macs_per_pixel()}
+    model = load(run)
+    size = {"parameters": model.num_parameters, "macs": model.macs_per_pixel}
     return {**size, "cpu_minutes": spent, "psnr": score(arguments, run)}
-
-
-def _leaves(model: Any) -> list[Any]:
-    import jax
-
-    return jax.tree.leaves(model)
 
 
 def score(arguments: argparse.Namespace, run: Path) -> float:

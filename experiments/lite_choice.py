@@ -69,7 +69,7 @@ TABLES = {
     },
     "ablation": {
         "1 stage of 9 blocks": (),
-        "no data term": ("--model.data-term", "none"),
+        "no data term": ("--model.physics", "none"),
         "L2 loss": ("--loss.kind", "l2"),
         "2 stages of 4 blocks": stages(2, 4),
         "2 stages sharing 4 blocks": stages(2, 4, shared=True),

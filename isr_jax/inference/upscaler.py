@@ -123,8 +123,7 @@ class Upscaler:
         self.num_stages = config.num_stages if num_stages is None else num_stages
         self.scale, self.scales = config.scale if scale is None else scale, config.all_scales
         if self.scale not in self.scales:
-            own = " and ".join(f"x{s}" for s in self.scales)
-            raise ConfigError(f"`scale` is {scale}; {name} is made for {own}")
+            raise ConfigError(f"`scale` is {scale}; {name} is made for {self._made_for}")
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(model))
         self.macs_per_pixel = model.macs_per_pixel(self.num_stages, self.scale) * (8 if ensemble else 1)
         self.compilations = self.cache_hits = 0
@@ -136,6 +135,10 @@ class Upscaler:
         devices = jax.local_devices()
         self._mesh = jax.make_mesh((len(devices),), ("batch",), (jax.sharding.AxisType.Auto,), devices=devices)
         self._model = jax.device_put(model, self._sharding())
+
+    @property
+    def _made_for(self) -> str:
+        return " and ".join(f"x{scale}" for scale in self.scales)
 
     @property
     def peak_bytes(self) -> int:
@@ -293,8 +296,9 @@ class Upscaler:
           ConfigError: If none does.
         """
         if not 0 < scale <= max(self.scales):
-            own = " and ".join(f"x{s}" for s in self.scales)
-            raise ConfigError(f"`scale` is {scale:g}; {self.name} is made for {own}, at most that is possible")
+            raise ConfigError(
+                f"`scale` is {scale:g}; {self.name} is made for {self._made_for}, at most that is possible"
+            )
         return min(own for own in self.scales if own >= scale)
 
     def _run_channels(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
