@@ -18,7 +18,7 @@ from isr_jax.config import ConfigError, TrainConfig, UserError, config_from_dict
 from isr_jax.files import new_folder, replace_file
 from isr_jax.models.model_file import MODEL_FILE
 from isr_jax.training.checkpoint import copy_newest, newest_step
-from isr_jax.training.records import RECORD, parse_record
+from isr_jax.training.records import RECORD, record_until
 from isr_jax.training.resume import changes
 
 SUFFIX = ".tar"
@@ -59,10 +59,8 @@ def pack_run(run: Path, output: Path) -> int:
         files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     files["config.json"] = (json.dumps(config_to_dict(config), indent=2) + "\n").encode()
     files |= {weights: (run / weights).read_bytes() for weights in _WEIGHTS if (run / weights).exists()}
-    if (run / RECORD).exists():
-        lines = ((line, parse_record(line)) for line in (run / RECORD).read_text().splitlines())
-        kept = [line + "\n" for line, record in lines if record is not None and record[0] <= step]
-        files[RECORD] = "".join(kept).encode()
+    if kept := record_until(run / RECORD, step):
+        files[RECORD] = kept.encode()
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
     manifest = {"format": _FORMAT, "version": _VERSION, "step": step, "files": sums}
 

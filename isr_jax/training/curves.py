@@ -1,6 +1,5 @@
 """The curves of a run, from its metrics.jsonl, as a picture; of a run that is still going, too."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from matplotlib.ticker import EngFormatter
 from isr_jax.config import UserError
 from isr_jax.files import replace_file
 from isr_jax.pictures.published import published_psnr
-from isr_jax.training.records import RECORD, parse_record
+from isr_jax.training.records import RECORD, parse_record, read_json
 
 Curves = dict[str, list[tuple[int, float]]]
 """Steps and values of each quantity."""
@@ -66,7 +65,7 @@ def make_figure(folder: Path) -> Figure:
       UserError: If the folder has no record.
     """
     curves = read_curves(folder)
-    config, status = (_read_json(folder / name) for name in ("config.json", "status.json"))
+    config, status = (read_json(folder / name) for name in ("config.json", "status.json"))
     panels = _panels(curves, config.get("model", {}).get("scale"))
     columns = 3 if len(panels) <= 9 else 4
     rows = -(-len(panels) // columns)
@@ -242,10 +241,3 @@ def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
     index = np.arange(len(values))
     low, high = np.maximum(index - window, 0), np.minimum(index + window + 1, len(values))
     return (sums[high] - sums[low]) / (high - low)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

@@ -18,7 +18,7 @@ from isr_jax.files import new_folder
 from isr_jax.models.model_file import read_metadata
 from isr_jax.training.checkpoint import copy_newest, newest_step
 from isr_jax.training.loop import Run, fit
-from isr_jax.training.records import RECORD, parse_record
+from isr_jax.training.records import RECORD, record_until
 from isr_jax.training.resume import differences
 from isr_jax.training.schedules import first_difference
 
@@ -89,10 +89,8 @@ def _begin(run: Path, workdir: Path, steps: int) -> None:
 
 def _copy_record(run: Path, folder: Path, step: int) -> None:
     """Copies what the run has recorded and found best up to a step."""
-    if (run / RECORD).exists():
-        lines = [(line, parse_record(line)) for line in (run / RECORD).read_text().splitlines()]
-        kept = [line + "\n" for line, record in lines if record is not None and record[0] <= step]
-        (folder / RECORD).write_text("".join(kept))
+    if kept := record_until(run / RECORD, step):
+        (folder / RECORD).write_text(kept, encoding="utf-8")
     if (run / "best.safetensors").exists():
         best = folder / "best.safetensors"
         best.write_bytes((run / "best.safetensors").read_bytes())

@@ -1,6 +1,5 @@
 """Watching a run from another process, by what it writes: metrics.jsonl, status.json and lock. JAX is not imported."""
 
-import json
 import os
 import shutil
 import socket
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isr_jax.config import UserError
-from isr_jax.training.records import RECORD, Progress, describe_evaluation, parse_record
+from isr_jax.training.records import RECORD, Progress, describe_evaluation, parse_record, read_json
 
 LINE_SECONDS = 60.0
 """Least time between two lines of progress, where there is no terminal."""
@@ -73,7 +72,7 @@ def _status(folder: Path) -> dict[str, Any]:
     """Returns status.json, with the state "killed" for a run without its process, and none for one that is starting."""
     lock, path = folder / "lock", folder / "status.json"
     alive = _owner_lives(lock)  # first: what a process that is gone has written is whole
-    status = _read_json(path)
+    status = read_json(path)
     if alive and path.exists() and lock.stat().st_mtime_ns > path.stat().st_mtime_ns:
         status["state"] = None  # it is that of the session before
     if alive is False and status.get("state") in (None, "running"):
@@ -83,7 +82,7 @@ def _status(folder: Path) -> dict[str, Any]:
 
 def _owner_lives(lock: Path) -> bool | None:
     """Whether the process that holds, or held, the run folder exists; None where that cannot be told from here."""
-    owner = _read_json(lock)
+    owner = read_json(lock)
     if owner.get("host") != socket.gethostname() or not isinstance(owner.get("pid"), int):
         return None
     try:
@@ -93,14 +92,6 @@ def _owner_lives(lock: Path) -> bool | None:
     except OSError:  # another user's
         pass
     return True
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # not yet there, or half written
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 class _Tail:

@@ -2,6 +2,8 @@
 
 import json
 import math
+from pathlib import Path
+from typing import Any
 
 RECORD = "metrics.jsonl"
 """Name of the file in a run folder; a JSON object a line, in the order of the steps."""
@@ -15,6 +17,23 @@ def parse_record(line: str) -> tuple[int, dict[str, float]] | None:
         return step, {name: float(value) for name, value in record.items() if value is not None}
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def record_until(path: Path, step: int) -> str:
+    """Returns the lines of a record up to a step; a torn one is left out. Empty if there is none."""
+    if not path.exists():
+        return ""
+    lines = ((line, parse_record(line)) for line in path.read_text(encoding="utf-8").splitlines())
+    return "".join(line + "\n" for line, record in lines if record is not None and record[0] <= step)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file of a run folder; an empty one if it is not there, or being written."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def describe_evaluation(step: int, values: dict[str, float]) -> str | None:

@@ -15,6 +15,7 @@ from isr_jax.training.checkpoint import Checkpoints
 from isr_jax.training.clock import Pace
 from isr_jax.training.evaluation import make_evaluation, stage_parameters
 from isr_jax.training.parallel import to_host
+from isr_jax.training.records import describe_evaluation
 from isr_jax.training.run_folder import RunFolder, State
 from isr_jax.training.state import TrainState, make_bind
 from isr_jax.training.stopping import Reserve
@@ -89,8 +90,7 @@ class Results:
             for name, picture in pictures.items():
                 self._writers.picture(step, name, picture)
             self._writers.show(psnr=f"{score:.2f}")
-            scores = ", ".join(f"{k} {v:.4g}" for k, v in self.measured.items() if k.endswith("_y"))
-            self.say(f"step {step}: {scores}")
+            self.say(describe_evaluation(step, self.measured) or "")
             if better:
                 self._save_average(state, "best.safetensors", score)
         self.reserve.evaluated(time.monotonic() - begun)

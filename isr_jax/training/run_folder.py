@@ -15,6 +15,7 @@ import jax
 from isr_jax.config import UserError
 from isr_jax.files import replace_file
 from isr_jax.training.parallel import any_process
+from isr_jax.training.records import read_json
 
 _AGAIN = "the same command, or isr_jax.fit with the same configuration and folder, goes on from the last checkpoint"
 """How a run that has not reached its last step is resumed."""
@@ -58,9 +59,7 @@ class RunFolder:
             refused = UserError(f"{self.path}: process 0 cannot use it; see what it says")
         if refused is not None:
             raise refused
-        with contextlib.suppress(OSError, ValueError):  # none yet, or not ours
-            former = json.loads((self.path / "status.json").read_text())
-            self.former = former if isinstance(former, dict) else {}
+        self.former = read_json(self.path / "status.json")
         return self
 
     def _acquire(self) -> None:

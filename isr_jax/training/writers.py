@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from isr_jax.files import replace_file
-from isr_jax.training.records import RECORD, Progress, parse_record
+from isr_jax.training.records import RECORD, Progress, record_until
 
 try:
     from tensorboardX import SummaryWriter
@@ -42,8 +42,8 @@ class Writers:
         self._quiet, self._total = quiet, total_steps
         self._path = folder / RECORD
         if self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines() if _step(line) <= first_step]
-            replace_file(self._path, lambda path: path.write_text("".join(line + "\n" for line in kept)))
+            kept = record_until(self._path, first_step)
+            replace_file(self._path, lambda path: path.write_text(kept, encoding="utf-8"))
         self._file = self._path.open("a", buffering=1)
         self._bar, self._shown = None, {}
         if tqdm is not None and not quiet and sys.stderr.isatty():
@@ -99,9 +99,3 @@ class Writers:
         self._file.close()
         if self._board is not None:
             self._board.close()
-
-
-def _step(line: str) -> int:
-    """The step of a line; a torn last line counts as the future."""
-    record = parse_record(line)
-    return sys.maxsize if record is None else record[0]
