@@ -16,8 +16,8 @@ def compiler_options(model: ModelConfig) -> dict[str, str]:
     """Returns the `compiler_options` of `jax.jit` for a model's programs.
 
     On CPUs with AVX-512, networks at LR resolution have their convolutions computed by YNNPACK, whose kernels use it
-    where those of XLA:CPU stop at AVX2: a training step of isr-lite takes a fifth less time. For the large maps and 5x5
-    kernels at HR resolution they are slower (experiments/README.md).
+    where those of XLA:CPU stop at AVX2: a training step of isr-lite takes a tenth less time (experiments/README.md). At
+    HR resolution, where maps are large and kernels 5x5, they are slower.
     """
     at_lr = isinstance(model.prior, ERDConfig) and model.prior.resolution == "lr"
     if not at_lr or jax.default_backend() != "cpu" or not _ynnpack():
