@@ -1,0 +1,208 @@
+"""Puts the model of a finished (or decayed) run of configs/any.py into the package, with its model card.
+
+    python experiments/ship_any.py --run runs/any --name isr-any --training-data "..." --data Set5 Set14 \
+        --known-blur BSD68 usrnet_12.npz [--free "licences of all it was trained on"]
+
+Copies the averaged weights to isr_jax/models/weights/NAME.safetensors (float16), scores that file where the blur is
+known (`known_blur.py`, whose records it keeps in --workdir, to go on from) and on MATLAB's bicubic reductions, and
+writes docs/NAME.md and docs/NAME.png: the score of each milestone against the CPU-hours it took.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import jax
+import known_blur as judge
+import numpy as np
+from matplotlib.figure import Figure
+from ship_lite import FREE, RESEARCH
+
+from isr_jax.__main__ import exit_code
+from isr_jax.benchmark.benchmark import run_benchmark
+from isr_jax.files import replace_file
+from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
+from isr_jax.pictures.images import list_images
+from isr_jax.startup import prepare_process
+
+ROOT = Path(__file__).resolve().parents[1]
+
+CARD = """# {name}
+
+One model for pictures whose blur and noise are known, at x2, x3 and x4: an unrolled solver that is told the physics.
+
+    isr-jax upscale photo.png -o big.png --model {name} --scale 3 --blur 1.6 --noise 2.5
+    isr_jax.load("{name}").upscale(picture, scale=3, blur=kernel, noise_std=2.5)
+
+{parameters:,} parameters. File: {size:,} bytes (float16), SHA-256
+`{digest}`.
+
+## Where the blur is known
+
+PSNR of RGB, dB, mean over {kernels} kernels and {pictures} pictures, by `experiments/known_blur.py` (USRNet's
+benchmark; xSCALE/NOISE):
+
+{means}
+
+![the means against hours](NAME.png)
+
+By kernel:
+
+{by_kernel}
+
+## MATLAB's bicubic reduction
+
+Told nothing, it takes pictures for such reductions; PSNR-Y, dB / SSIM-Y, by
+`isr-jax evaluate --model {name} --data {sets}`:
+
+{bicubic}
+
+## Training
+
+Solutions in closed form under three weights, the LR residual and the noise level go into an ERD of {blocks} residual
+blocks of {features} features at LR resolution, which all scales share; a data step in closed form follows.
+`configs/any.py` is the recipe, but for what this table says; weights are averaged over the steps (decay {ema}). Hours
+are of one CPU core, undisturbed.
+{training_data}
+
+| steps | schedule | LR pixels seen | hours | started from | {settings} |
+| --- | --- | --- | --- | --- | {dashes} |
+{history}
+
+## Limits
+
+It believes what it is told: `experiments/wrong_physics.py` measures what an error costs, and too wide a blur is worse
+than too narrow a one. It invents no texture. Blurs of more than 25 pixels, and JPEG, it has not seen.
+{licence}
+"""
+
+
+def hours_of(run: Path, step: int) -> float:
+    """Returns the CPU-hours of a run of one core: its steps, in the time of those that nothing disturbed."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    seconds = [record["seconds_per_step"] for record in records if "seconds_per_step" in record]
+    return float(np.quantile(seconds, 0.1)) * step / 3600
+
+
+def table(columns: list[str], rows: dict[str, list[str]]) -> str:
+    """Returns a table in Markdown."""
+    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
+    return "\n".join(lines + [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()])
+
+
+def draw(history: list[dict[str, Any]], path: Path, name: str) -> None:
+    """Draws the means of the milestones, beside those of USRNet."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axis = figure.subplots()
+    for setting, published in judge.PUBLISHED["USRNet (published)"].items():
+        points = [(entry["hours"], entry[setting]) for entry in history if setting in entry]
+        (line,) = axis.plot(*zip(*points, strict=True), "o-", label=f"{setting}: {points[-1][1]:.2f} dB")
+        axis.axhline(float(np.mean(published)), color=line.get_color(), linestyle=":", linewidth=1)
+    axis.set(xlabel="CPU-hours of one core", ylabel="PSNR, dB", title=f"{name}; dotted: USRNet, 17 M parameters")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    replace_file(path, lambda beside: figure.savefig(beside, format="png", dpi=110))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Ships one run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--name", required=True, help="isr-any or isr-any-free")
+    parser.add_argument("--training-data", required=True, help="what it was trained on, for the card")
+    parser.add_argument("--known-blur", nargs=2, type=Path, required=True, metavar=("BSD68", "KERNELS"))
+    parser.add_argument("--every", type=int, default=1, help="take every so many-th of those pictures")
+    parser.add_argument("--data", nargs="+", type=Path, required=True, help="test folders, HR/ and LRx2, LRx3, LRx4")
+    parser.add_argument("--free", metavar="LICENCES", help="trained on free photographs alone, under these licences")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/ship_any"))
+    arguments = parser.parse_args(argv)
+    prepare_process()
+    name, run = arguments.name, arguments.run
+    config = json.loads((run / "config.json").read_text())
+    metadata = read_metadata(find_model(run))
+    start = config["checkpoint"]["init_from"]
+    before = read_metadata(find_model(start)) if start else {}
+    history: list[dict[str, Any]] = [e for e in before.get("history", []) if "steps" in e and "pixels" in e]
+    step, data = metadata["step"], config["data"]
+    history.append(
+        {
+            "steps": step,
+            "schedule": config["schedule"]["kind"],
+            "pixels": step * data["batch_size"] * data["patch_size"] ** 2,
+            "hours": round(hours_of(run, step) + (history[-1]["hours"] if history else 0), 2),
+            "from": Path(start).stem if start else "scratch",
+        }
+    )
+    model = load_model(run)
+    target = SHIPPED / f"{name}.safetensors"
+    save_model(target, model, {"training_data": arguments.training_data}, dtype=np.float16)
+
+    folder = arguments.known_blur[0] / "HR" if (arguments.known_blur[0] / "HR").is_dir() else arguments.known_blur[0]
+    paths = list_images(folder)[:: arguments.every]
+    kernels = judge.read_kernels(arguments.known_blur[1])
+    settings = [judge.Setting.of(setting) for setting in judge.WEIGHTS]
+    arguments.workdir.mkdir(parents=True, exist_ok=True)
+    record = judge.Record(arguments.workdir / "scores.jsonl")
+    rows = judge.run(paths, kernels, ["bicubic", "closed-form", name], settings, record)
+    found = {(row["model"], f"x{row['scale']}/{row['noise']:g}"): row for row in rows}
+    history[-1] |= {setting.name: round(found[name, setting.name]["mean"], 3) for setting in settings}
+    provenance = {"history": history, "training_data": arguments.training_data}
+    save_model(target, model, provenance, dtype=np.float16)
+
+    labels = ["bicubic", "closed-form", name, *judge.PUBLISHED]
+
+    def cells(label: str, setting: str) -> list[float]:
+        return list(judge.PUBLISHED[label][setting]) if label in judge.PUBLISHED else found[label, setting]["kernels"]
+
+    means = {label: [f"{np.mean(cells(label, s.name)):.2f}" for s in settings] for label in labels}
+    by_kernel = [
+        table(
+            [s.name, *(str(i + 1) for i in range(len(kernels)))],
+            {label: [f"{value:.2f}" for value in cells(label, s.name)] for label in labels[2:]},
+        )
+        for s in settings
+    ]
+    suffix = "-free" if arguments.free else ""
+    plain: dict[str, list[str]] = {"bicubic": [], name: [], f"isr-lite{suffix}": []}
+    columns = []
+    for scale in model.config.all_scales:
+        ours = run_benchmark(name, arguments.data, scale=scale)
+        lite = run_benchmark(f"isr-lite-x{scale}{suffix}", arguments.data)
+        for label, of_model in zip(plain, (ours.bicubic, ours.rows, lite.rows), strict=True):
+            plain[label] += [f"{row.mean('psnr_y'):.2f} / {row.mean('ssim_y'):.4f}" for row in of_model]
+        columns += [f"{row.dataset} x{scale}" for row in ours.rows]
+    lines = []
+    for entry in history:
+        told = [f"{entry['steps']:,}", entry["schedule"], f"{entry['pixels'] / 1e6:,.0f} M", f"{entry['hours']:.1f}"]
+        lines.append(f"| {' | '.join([*told, entry['from'], *(f'{entry[s.name]:.2f}' for s in settings)])} |")
+    text = CARD.format(
+        name=name,
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(model)),
+        size=target.stat().st_size,
+        digest=hashlib.sha256(target.read_bytes()).hexdigest(),
+        kernels=len(kernels),
+        pictures=len(paths),
+        means=table(["", *(s.name for s in settings)], means),
+        by_kernel="\n\n".join(by_kernel),
+        sets=" ".join(folder.name for folder in arguments.data),
+        bicubic=table(["", *columns], plain),
+        blocks=model.config.erd.num_blocks,
+        features=model.config.erd.features,
+        ema=config["optimizer"]["ema_decay"],
+        training_data=textwrap.fill(f"Data: {arguments.training_data}. No benchmark had a part in it.", 120),
+        settings=" | ".join(s.name for s in settings),
+        dashes=" | ".join("---" for _ in settings),
+        history="\n".join(lines),
+        licence=textwrap.fill(FREE.format(licences=arguments.free), 120) if arguments.free else RESEARCH,
+    ).replace("(NAME.png)", f"({name}.png)")
+    draw(history, ROOT / "docs" / f"{name}.png", name)
+    replace_file(ROOT / "docs" / f"{name}.md", lambda path: path.write_text(text))
+    print(text)
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))
