@@ -71,8 +71,8 @@ PUBLISHED = {
 
 Pictures = Any
 """(N, h, w, C), float32, 0..255."""
-Method = Callable[[Pictures, Physics, float], Any]
-"""Makes HR pictures of the LR pictures, their physics and the level of the noise."""
+Method = Callable[[Pictures, Physics, Any], Any]
+"""Makes HR pictures of the LR pictures, their physics and the level of the noise, one or one each."""
 
 
 class Setting(NamedTuple):
@@ -138,7 +138,7 @@ def make_method(name: str, setting: Setting) -> tuple[Method, str] | None:
         return None
     tells = model.uses_noise_std
 
-    def run(lr: Pictures, physics: Physics, noise_std: float) -> Any:
+    def run(lr: Pictures, physics: Physics, noise_std: Any) -> Any:
         known: dict[str, Any] = {"noise_std": noise_std} if tells else {}
         return model.upscaler.upscale_batch(lr, physics=physics, value_range=255, **known)
 
