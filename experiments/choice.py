@@ -26,9 +26,11 @@ from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from isr_jax.__main__ import exit_code
 from isr_jax.config import TrainConfig, UserError
+from isr_jax.files import replace_file
 from isr_jax.train import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -173,6 +175,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", help="these variants alone")
     parser.add_argument("--workdir", type=Path, help="runs/choice_TABLE by default")
+    parser.add_argument("--plot", type=Path, help="PNG to draw the table into")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     arguments.workdir = arguments.workdir or Path("runs") / f"choice_{arguments.table}"
@@ -224,6 +227,8 @@ def main(argv: list[str] | None = None) -> None:
     with ThreadPoolExecutor(cores.qsize(), initializer=lambda: os.sched_setaffinity(0, {cores.get()})) as pool:
         list(pool.map(train, jobs))
     print_table(names, done, arguments.seeds, sorted(arguments.minutes))
+    if arguments.plot:
+        draw(names, done, arguments.seeds, sorted(arguments.minutes), arguments.plot)
 
 
 def print_table(names: list[str], done: dict[tuple[Any, ...], Any], seeds: list[int], budgets: list[float]) -> None:
@@ -237,6 +242,23 @@ def print_table(names: list[str], done: dict[tuple[Any, ...], Any], seeds: list[
         cells.append(f"{1000 * done[name,]['cpu_seconds_per_step']:.0f}")
         cells += [", ".join(f"{row['psnr']:.2f}" for row in of_budget) for of_budget in rows]
         print(f"| {' | '.join(cells)} |")
+
+
+def draw(
+    names: list[str], done: dict[tuple[Any, ...], Any], seeds: list[int], budgets: list[float], path: Path
+) -> None:
+    """Draws the score of every run, the variants from the best down, a colour for each budget."""
+    ordered = sorted(names, key=lambda name: np.mean([done[name, seed, budgets[-1]]["psnr"] for seed in seeds]))
+    figure = Figure(figsize=(8, 1.2 + 0.3 * len(names)), layout="constrained")
+    axis = figure.subplots()
+    for i, minutes in enumerate(budgets):
+        points = [(done[name, seed, minutes]["psnr"], row) for row, name in enumerate(ordered) for seed in seeds]
+        axis.plot(*zip(*points, strict=True), "o", color=f"C{i}", label=f"{minutes:g} CPU-minutes")
+    axis.set_yticks(range(len(ordered)), ordered)
+    axis.set_xlabel("PSNR on held-back pictures, dB")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    replace_file(path, lambda beside: figure.savefig(beside, format="png", dpi=110))
 
 
 if __name__ == "__main__":
