@@ -195,6 +195,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
         if config.devices is not None:
             raise ConfigError("bicubic enlargement runs on no device: leave out --devices")
         return BicubicUpscaler(config.scale).upscale_picture
+    devices = config.devices
     from isr_jax.inference import upscaler as infer
     from isr_jax.inference.kernels import read_blur
 
@@ -205,7 +206,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
         num_stages=config.num_stages,
         blur=None if config.blur is None else read_blur(config.blur),
         noise_std=config.noise,
-        devices=int(config.devices) if (config.devices or "").isdecimal() else config.devices,
+        devices=int(devices) if devices is not None and devices.isdecimal() else devices,
     )
     if config.blur is not None and model.config.physics != "blur":
         physics = model.config.physics

@@ -57,7 +57,7 @@ plain = {"extrapolation": False, "projection": False, "physics": "bicubic", "num
 erd = ERDConfig(
     features=4, num_blocks=1, feedback_steps=0, kernel_size=3, resolution="lr", border="zero", carry_features=True
 )
-several, kernel = random_model(ModelConfig(scale=2, **SEVERAL)), np.ones((5, 5)) / 25
+several_scales, kernel = random_model(ModelConfig(scale=2, **SEVERAL)), np.ones((5, 5)) / 25
 # Name, model, height and width (which do not divide by the devices), what is known, devices.
 CASES = {
     "lite-x2": (lambda: load_model("isr-lite-x2"), (163, 90), {}, (4,)),
@@ -66,11 +66,14 @@ CASES = {
     "paper": (released, (61, 53), {}, (2, 4)),
     "paper, even": (released, (60, 53), {}, (4,)),
     "golden": (golden, (25, 24), {}, (2,)),
+    "paper, all stages": (released, (40, 37), {}, (3,)),
+    "two axes, all stages": (lambda: random_model(ModelConfig(scale=3, prior=erd, **plain)), (53, 50), {}, (4,)),
+    "any, all stages": (lambda: several_scales, (41, 37), {"blur": [kernel, np.ones((3, 3)) / 9]}, (4,)),
     "paper x3": (lambda: released(scale=3), (53, 61), {}, (4,)),
     "paper kernel": (lambda: released(mode="kernel"), (60, 53), {"blur": kernel}, (2,)),
-    "any x2": (lambda: several, (41, 37), {"blur": kernel, "noise_std": 3.0}, (4,)),
-    "any x2, two": (lambda: several, (41, 37), {"blur": kernel}, (1, 2)),
-    "any x3": (lambda: several, (37, 41), {"blur": kernel, "scale": 3}, (4,)),
+    "any x2": (lambda: several_scales, (41, 37), {"blur": kernel, "noise_std": 3.0}, (4,)),
+    "any x2, two": (lambda: several_scales, (41, 37), {"blur": kernel}, (1, 2)),
+    "any x3": (lambda: several_scales, (37, 41), {"blur": kernel, "scale": 3}, (4,)),
     "gradients": (
         lambda: random_model(
             ModelConfig(scale=2, data_step="conjugate_gradient", data_step_iterations=3, prior=erd, **plain)
@@ -93,13 +96,19 @@ def permuted_bytes(program: str, stages: int) -> int:
     return total
 
 
+def run(name: str, upscaler: Upscaler, lr: np.ndarray, known: dict) -> np.ndarray:
+    if "all stages" in name:  # of two pictures
+        return upscaler.upscale_batch(np.stack([lr, lr[::-1]]), all_stages=True, **known)
+    return upscaler.upscale(lr, **known)
+
+
 for name in sys.argv[5:]:
     make, size, known, counts = CASES[name]
     model, lr = make(), picture(*size)
-    alone = Upscaler(model).upscale(lr, **known)
+    alone = run(name, Upscaler(model), lr, known)
     for count in counts if processes == 1 else ("all",):
         upscaler = Upscaler(model, devices=count)
-        shared = upscaler.upscale(lr, **known)
+        shared = run(name, upscaler, lr, known)
         assert upscaler.exchanged_bytes > 0 or count == 1
         program = next(iter(upscaler._programs.values()))[0]
         line = {"case": name, "devices": count, "difference": float(np.abs(shared - alone).max())}

@@ -17,6 +17,7 @@ whole. Gathering takes the HR picture's memory on each device, and log2(pixels) 
 import copy
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -312,15 +313,15 @@ class SpreadPhysics(Physics):
         return functools.partial(mapped, self.inner)
 
 
+@dataclass(frozen=True)
 class GatheredClosedForm(ClosedForm):
     """The closed form, computed by every device on the whole picture; each keeps its tile."""
 
-    def __init__(self, layout: Layout):
-        object.__setattr__(self, "layout", layout)
+    layout: Layout
 
     def __call__(self, physics: Physics, prepared: Any, y: Images, z: Images, amount: Amount) -> tuple[Images, Images]:
         """See `DataStep`."""
-        layout: Layout = self.layout
+        layout = self.layout
         assert isinstance(physics, SpreadPhysics)
 
         def on_device(known: Any, tile: Images) -> Images:

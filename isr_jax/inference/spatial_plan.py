@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr  # pyright: ignore[reportPrivateImportUsage]
 from jax.sharding import AbstractMesh, AxisType
 
 from isr_jax.inference.programs import needed_bytes
@@ -36,7 +36,7 @@ class Work(NamedTuple):
     def __add__(self, other: Any) -> "Work":
         return Work(self.flops + other.flops, self.sent_bytes + other.sent_bytes)
 
-    def times(self, count: float) -> "Work":
+    def times(self, count: float | int) -> "Work":
         """Returns that of so many such."""
         return Work(self.flops * count, self.sent_bytes * count)
 
@@ -62,7 +62,8 @@ def count_work(jaxpr: Jaxpr | ClosedJaxpr, devices: int = 1) -> Work:
     """Returns what one device does in a traced program.
 
     Args:
-      jaxpr: As `jax.jit(function).trace(...).jaxpr`. A `while` of unknown length counts once.
+      jaxpr: As `jax.jit(function).trace(...).jaxpr`. A `while` of unknown length counts once; what
+        the compiler leaves out because nothing needs it is counted, too.
       devices: Among how many is shared what stands outside of `shard_map`.
     """
     total = Work(0.0, 0.0)
@@ -117,7 +118,7 @@ _OPERATIONS: dict[str, Callable[[Any], Work]] = {
 }
 
 
-def plan_picture(model: ISRResCNet, size: tuple[int, int], devices: int, *, memory: float) -> Plan:
+def plan_picture(model: ISRResCNet, size: tuple[int, int], devices: int, *, memory: float | int) -> Plan:
     """Returns what a picture costs on so many devices; it need not exist, nor they.
 
     Args:
@@ -135,7 +136,8 @@ def plan_picture(model: ISRResCNet, size: tuple[int, int], devices: int, *, memo
     part, cuts = size, 1
     while tiled and per_pixel * math.prod(_layout(part, halo, devices).window(halo)) > memory:
         cuts += 1  # windows of the whole pod, of which each device takes a tile
-        part = tuple(math.ceil((side + 2 * (cuts - 1) * halo) / cuts) for side in size)
+        height, width = (math.ceil((side + 2 * (cuts - 1) * halo) / cuts) for side in size)
+        part = height, width
     layout = _layout(part, halo, devices)
     work, count = count_work(_trace(model, layout, tiled, noise), layout.devices), layout.devices
     whole = count_work(_trace(model, _layout(part, halo, 1), tiled, noise)).flops / math.prod(part) * math.prod(size)

@@ -150,8 +150,8 @@ class Upscaler:
         self._blur = None if blur is None else blur_kernels(blur, color=True)
         self._programs: dict[tuple, tuple[jax.stages.Compiled, int, float]] = {}  # the bytes each takes, and sends
         self._sharers = () if devices is None else choose_devices(devices)
-        devices = jax.local_devices()
-        self._mesh = jax.make_mesh((len(devices),), ("batch",), (jax.sharding.AxisType.Auto,), devices=devices)
+        local = jax.local_devices()
+        self._mesh = jax.make_mesh((len(local),), ("batch",), (jax.sharding.AxisType.Auto,), devices=local)
         self._model = jax.device_put(model, self._sharding())
 
     @property
