@@ -2,6 +2,7 @@
 
 import glob
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BicubicUpscaler
+from isr_jax.inference.shards import Shard, read_shard
 from isr_jax.pictures.images import FORMATS, MAX_PIXELS, encode_image, format_of, list_images, read_image, write_image
 from isr_jax.pictures.picture import Picture
 from isr_jax.startup import prepare_process
@@ -50,6 +52,11 @@ class UpscaleConfig:
     (kernel.png)."""
     noise: Annotated[float | None, arg(aliases=["--noise-std"])] = None
     """Noise level of the pictures, standard deviation on the 0..255 scale; estimated from each by default."""
+    shard: str | None = None
+    """Do one share of the pictures, as 3/16, the fourth of 0/16 to 15/16, on many machines or processes, by the names
+    of the outputs; or "auto", by JAX_PROCESS_ID and JAX_NUM_PROCESSES, or under SLURM."""
+    devices: str | None = None
+    """Share each picture among so many devices, or "all"."""
     format: str | None = None
     """Suffix of the files in an output folder, such as png; that of the input by default (of a GIF: png)."""
     quality: int = 95
@@ -75,10 +82,14 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"--format {config.format}: choose one of {', '.join(s[1:] for s in FORMATS)}, npy")
     if config.overwrite and config.skip_existing:
         raise ConfigError("--overwrite and --skip-existing contradict each other: give one of them")
-    jobs = plan(config)
+    shard = None if config.shard is None else read_shard(config.shard, os.environ)
+    jobs = plan(config, shard)
+    if shard is not None:
+        print(f"isr-jax: share {shard.index} of {shard.count}: {len(jobs)} of the pictures", file=sys.stderr)
     todo = [(source, target) for source, target in jobs if not (config.skip_existing and Path(target).exists())]
     if not todo:
-        print(f"nothing to do: all {len(jobs)} exist", file=sys.stderr)
+        why = f"all {len(jobs)} exist" if jobs else "no picture is in this share"
+        print(f"nothing to do: {why}", file=sys.stderr)
         return
     enlarge = make_enlarger(config)
     failed: list[str] = []
@@ -100,8 +111,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{len(failed)} of {len(todo)} pictures failed; the others are done")
 
 
-def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
-    """Returns the pairs of input and output that the command line stands for; reads no picture.
+def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, str]]:
+    """Returns the pairs of input and output that the command line stands for, or a share of it; reads no picture.
 
     Raises:
       ConfigError: If an input does not exist, outputs coincide with each other or with inputs, cannot be written, or
@@ -147,6 +158,7 @@ def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
         if not output.is_dir() and (output.exists() or named_as_file):
             raise ConfigError(f"--output {output} is a file; several pictures need a folder")
         targets = [output / place.with_suffix(_target_suffix(place, config)) for _, place in sources]
+    to_file = targets == [output]
     seen: dict[Path, str] = {}
     inputs = {Path(source).resolve(): source for source, _ in sources if source != PIPE}
     for (source, _), target in zip(sources, targets, strict=True):
@@ -158,11 +170,14 @@ def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
             overwritten = source  # by another spelling or link
         if overwritten is not None:
             raise ConfigError(f"--output would overwrite {overwritten}: name another place")
-    existing = [target for target in targets if target.exists()]
-    if existing and targets != [output] and not config.overwrite and not config.skip_existing:
+    pairs = list(zip((source for source, _ in sources), targets, strict=True))
+    if shard is not None:  # what others have written meanwhile is theirs
+        pairs = [(s, t) for s, t in pairs if shard.owns(t.name if to_file else t.relative_to(output).as_posix())]
+    existing = [target for _, target in pairs if target.exists()]
+    if existing and not to_file and not config.overwrite and not config.skip_existing:
         more = f" and {len(existing) - 1} more exist" if len(existing) > 1 else " exists"
         raise ConfigError(f"{existing[0]}{more} already: --overwrite replaces, --skip-existing leaves what is there")
-    return [(source, str(target)) for (source, _), target in zip(sources, targets, strict=True)]
+    return [(source, str(target)) for source, target in pairs]
 
 
 def make_enlarger(config: UpscaleConfig) -> Enlarge:
@@ -177,7 +192,10 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale")
         if config.blur is not None or config.noise is not None:
             raise ConfigError("bicubic enlargement makes no use of --blur and --noise: leave them out")
+        if config.devices is not None:
+            raise ConfigError("bicubic enlargement runs on no device: leave out --devices")
         return BicubicUpscaler(config.scale).upscale_picture
+    devices = config.devices
     from isr_jax.inference import upscaler as infer
     from isr_jax.inference.kernels import read_blur
 
@@ -188,6 +206,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
         num_stages=config.num_stages,
         blur=None if config.blur is None else read_blur(config.blur),
         noise_std=config.noise,
+        devices=int(devices) if devices is not None and devices.isdecimal() else devices,
     )
     if config.blur is not None and model.config.physics != "blur":
         physics = model.config.physics
@@ -196,7 +215,16 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
         model.own_scale(config.scale)
     if config.blur is None and model.config.physics == "blur":
         print(f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur", file=sys.stderr)
-    return lambda picture: model.upscale_picture(picture, config.scale)
+
+    def enlarge(picture: Picture) -> tuple[Picture, np.ndarray]:
+        before = model.exchanged_bytes
+        result = model.upscale_picture(picture, config.scale)
+        if config.devices is not None:
+            sent = (model.exchanged_bytes - before) / 1e6
+            print(f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB", file=sys.stderr)
+        return result
+
+    return enlarge
 
 
 def default_model(scale: float | int | None) -> str:

@@ -1,6 +1,7 @@
 """Running a model: pictures of any kind in, pictures out, with few compilations.
 
-A program is compiled once per LR shape and kept; batches of one shape share it, and all local devices share the batch.
+A program is compiled once per LR shape and kept; batches of one shape share it, and all local devices share the batch,
+or, where that is asked for, each picture (`isr_jax.inference.spatial`).
 """
 
 import math
@@ -18,6 +19,17 @@ from isr_jax.config import ConfigError
 from isr_jax.inference.conditions import Blur, Conditions, blur_kernels, make_conditions
 from isr_jax.inference.intensities import grey_level
 from isr_jax.inference.programs import compile_program, does_not_fit, memory_of_host, needed_bytes
+from isr_jax.inference.spatial import (
+    Layout,
+    choose_devices,
+    gather,
+    make_layout,
+    place,
+    place_picture,
+    sees_tiles,
+    spread_model,
+)
+from isr_jax.inference.spatial_plan import count_work
 from isr_jax.inference.tiles import choose_window, upscale_windows
 from isr_jax.models.model_file import load_model
 from isr_jax.physics.physics import Physics
@@ -52,6 +64,7 @@ def load(
     blur: Blur | None = None,
     noise_std: float | int | None = None,
     batch_size: int = 16,
+    devices: int | str | None = None,
 ) -> "Upscaler":
     """Loads a model, ready to run; the arguments are those of `Upscaler`.
 
@@ -71,6 +84,7 @@ def load(
         blur=blur,
         noise_std=noise_std,
         batch_size=batch_size,
+        devices=devices,
     )
 
 
@@ -79,7 +93,7 @@ class Upscaler:
 
     `compilations`, `cache_hits` and `seconds` (spent running, without compiling) tell what running it has cost so far;
     `program_bytes` the memory that each program took which ran, by the shape of its LR batch, and `peak_bytes` the
-    most of them. Clear `program_bytes` to begin anew.
+    most of them. Clear `program_bytes` to begin anew. `exchanged_bytes` is what the busiest device has sent to others.
     """
 
     def __init__(
@@ -94,6 +108,7 @@ class Upscaler:
         blur: Blur | None = None,
         noise_std: float | int | None = None,
         batch_size: int = 16,
+        devices: int | str | None = None,
     ):
         """Prepares a model; compiles nothing yet.
 
@@ -109,6 +124,8 @@ class Upscaler:
             in degrees), or a kernel (k, k) or (k, k, C), what a point becomes.
           noise_std: Noise level of such pictures on the 0..255 scale; estimated from each by default.
           batch_size: Most pictures that run together.
+          devices: Of how many each a picture is shared, or "all", those of all processes that `jax.distributed` joined
+            (which then all give the same pictures). By default devices share batches, each picture stays on one.
         Raises:
           ConfigError: If an option does not fit the model.
         """
@@ -127,13 +144,14 @@ class Upscaler:
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(model))
         self.macs_per_pixel = model.macs_per_pixel(self.num_stages, self.scale) * (8 if ensemble else 1)
         self.compilations = self.cache_hits = 0
-        self.seconds = 0.0
+        self.exchanged_bytes = self.seconds = 0.0
         self.program_bytes: dict[tuple[int, ...], int] = {}
         self._physics, self._noise_std = physics, noise_std
         self._blur = None if blur is None else blur_kernels(blur, color=True)
-        self._programs: dict[tuple, tuple[jax.stages.Compiled, int]] = {}  # and the bytes each takes
-        devices = jax.local_devices()
-        self._mesh = jax.make_mesh((len(devices),), ("batch",), (jax.sharding.AxisType.Auto,), devices=devices)
+        self._programs: dict[tuple, tuple[jax.stages.Compiled, int, float]] = {}  # the bytes each takes, and sends
+        self._sharers = () if devices is None else choose_devices(devices)
+        local = jax.local_devices()
+        self._mesh = jax.make_mesh((len(local),), ("batch",), (jax.sharding.AxisType.Auto,), devices=local)
         self._model = jax.device_put(model, self._sharding())
 
     @property
@@ -144,6 +162,11 @@ class Upscaler:
     def peak_bytes(self) -> int:
         """The most of `program_bytes`; 0 if nothing ran, or the backend does not say."""
         return max(self.program_bytes.values(), default=0)
+
+    @property
+    def num_devices(self) -> int:
+        """How many share a picture; a small picture stays on fewer."""
+        return max(1, len(self._sharers))
 
     @property
     def uses_noise_std(self) -> bool:
@@ -328,7 +351,8 @@ class Upscaler:
         size, halo = (lr.shape[1], lr.shape[2]), self._model.reach(known.physics, self.num_stages)
         if halo is None or all_stages or (known.noise_std is None and self._model.uses_noise_std):
             return self._run_program(lr, known, all_stages)
-        window = choose_window(size, halo, MAX_WINDOW_FEATURES // self._model.features_per_lr_pixel)
+        most = MAX_WINDOW_FEATURES // self._model.features_per_lr_pixel * self.num_devices
+        window = choose_window(size, halo, most)
         if window == size:
             return self._run_program(lr, known, all_stages)
         return upscale_windows(
@@ -337,6 +361,28 @@ class Upscaler:
 
     def _run_program(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
         """Compiles for the shapes, if they are new, and runs."""
+        layout = self._layout(lr, known) if self._sharers else None
+        arguments = self._arguments(lr, known) if layout is None else self._spread_arguments(layout, lr, known)
+        key = (lr.shape, all_stages, jax.tree.structure(arguments[2:]), *map(np.shape, jax.tree.leaves(arguments[2])))
+        try:
+            if key not in self._programs:
+                if len(self._programs) == MAX_PROGRAMS:
+                    del self._programs[next(iter(self._programs))]
+                self._programs[key] = self._compile(arguments, all_stages, layout)
+            program, self.program_bytes[lr.shape], sent = self._programs[key]
+            start = time.perf_counter()
+            result = program(*arguments)
+            hr = np.asarray(result) if layout is None else gather(layout, result, known.physics.scale)
+            self.seconds += time.perf_counter() - start
+            self.exchanged_bytes += sent
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise does_not_fit(lr) from error
+        return hr
+
+    def _arguments(self, lr: np.ndarray, known: Conditions) -> tuple[Any, ...]:
+        """Puts the pictures of a batch on the devices, several on each or all on all."""
         split = "batch" if len(lr) % self._mesh.size == 0 else None
         physics = jax.tree.map(
             lambda axis, leaf: jax.device_put(leaf, self._sharding(None if axis is None else split)),
@@ -345,35 +391,40 @@ class Upscaler:
             is_leaf=lambda axis: axis is None,
         )
         noise_std = None if known.noise_std is None else jax.device_put(known.noise_std, self._sharding(split))
-        arguments = (self._model, jax.device_put(lr, self._sharding(split)), physics, noise_std)
-        key = (lr.shape, all_stages, jax.tree.structure(arguments[2:]), *map(np.shape, jax.tree.leaves(physics)))
-        try:
-            if key not in self._programs:
-                if len(self._programs) == MAX_PROGRAMS:
-                    del self._programs[next(iter(self._programs))]
-                self._programs[key] = self._compile(arguments, all_stages)
-            program, self.program_bytes[lr.shape] = self._programs[key]
-            start = time.perf_counter()
-            hr = np.asarray(program(*arguments))
-            self.seconds += time.perf_counter() - start
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise does_not_fit(lr) from error
-        return hr
+        return self._model, jax.device_put(lr, self._sharding(split)), physics, noise_std
 
-    def _compile(self, arguments: tuple[Any, ...], all_stages: bool) -> tuple[jax.stages.Compiled, int]:
+    def _layout(self, lr: np.ndarray, known: Conditions) -> Layout | None:
+        """Returns how the devices share a picture; None if it is too small for that."""
+        layout = make_layout(self._sharers, self._model, known.physics, (lr.shape[1], lr.shape[2]))
+        least = len(self._sharers) if jax.process_count() > 1 else 2  # a process without a part cannot help
+        return layout if layout.devices >= least else None
+
+    def _spread_arguments(self, layout: Layout, lr: np.ndarray, known: Conditions) -> tuple[Any, ...]:
+        """Puts a tile of the pictures on each device."""
+        known = known if known.noise_std is None else known._replace(noise_std=np.asarray(known.noise_std))
+        tiles = sees_tiles(
+            self._model, known.physics, estimates_noise=known.noise_std is None, num_stages=self.num_stages
+        )
+        model, physics, noise_std = place(layout, (self._model, known.physics, known.noise_std))
+        return model, place_picture(layout, lr, tiles=tiles), physics, noise_std
+
+    def _compile(
+        self, arguments: tuple[Any, ...], all_stages: bool, layout: Layout | None
+    ) -> tuple[jax.stages.Compiled, int, float]:
         def run(model: ISRResCNet, lr: jax.Array, physics: Physics, noise_std: jax.Array | None) -> jax.Array:
-            options = {"num_stages": self.num_stages, "all_stages": all_stages}
-            return model(lr, physics=physics, noise_std=noise_std, **options)
+            options: Any = {"physics": physics, "num_stages": self.num_stages, "all_stages": all_stages}
+            if layout is None:
+                return model(lr, noise_std=noise_std, **options)
+            return spread_model(layout, model, lr, noise_std=noise_std, **options)
 
-        program, from_cache = compile_program(jax.jit(run).lower(*arguments), compiler_options(self.config))
+        traced = jax.jit(run).trace(*arguments)
+        program, from_cache = compile_program(traced.lower(), compiler_options(self.config))
         self.cache_hits += from_cache
         self.compilations += not from_cache
         needed = needed_bytes(program)
         if jax.default_backend() == "cpu" and needed > memory_of_host():
             raise does_not_fit(arguments[1], needed)  # else the system would end the process
-        return program, needed
+        return program, needed, 0.0 if layout is None else count_work(traced.jaxpr).sent_bytes
 
     def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
         return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))

@@ -38,6 +38,8 @@ class ReleasedBicubic(Released):
     Note: The fraction of the row position weights the column neighbours and the other way round.
     """
 
+    reach = 2
+
     def apply(self, x: Images) -> Images:
         """Keeps the first pixel of each block."""
         return x[:, :: self.scale, :: self.scale]
@@ -88,6 +90,11 @@ class ReleasedKernel(Released):
         if hasattr(self.kernel, "ndim") and self.kernel.shape[0] != 1:
             raise ConfigError(f"the released kernel term takes one kernel for all pictures, not {self.kernel.shape[0]}")
 
+    @property
+    def reach(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Of the way back, which is the farther one."""
+        return -(-(max(self.kernel.shape[1:3]) - 1) // self.scale)
+
     def apply(self, x: Images) -> Images:
         """Correlates and decimates."""
         rows, cols = self.kernel.shape[1:3]
@@ -103,6 +110,8 @@ class ReleasedKernel(Released):
 
 class ReleasedDecimation(Released):
     """Decimation at phase 1; the way back puts the values there and 0 elsewhere."""
+
+    reach = 0
 
     def apply(self, x: Images) -> Images:
         """Keeps the second pixel of each block."""
