@@ -5,9 +5,9 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
@@ -16,15 +16,29 @@ from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BicubicUpscaler
-from isr_jax.pictures.images import FORMATS, MAX_PIXELS, encode_image, format_of, list_images, read_image, write_image
+from isr_jax.pictures.encoding import Subsampling, encode_image, fit_to_format
+from isr_jax.pictures.formats import FORMATS, READABLE, check_size, format_of
+from isr_jax.pictures.images import MAX_PIXELS, list_images, list_left_out, read_image
+from isr_jax.pictures.metadata import NO_METADATA
 from isr_jax.pictures.picture import Picture
 from isr_jax.startup import prepare_process
 
 BICUBIC = "bicubic"
 PIPE = "-"
 
+PARTLY_DONE = 3
+"""Exit code where some pictures are done, and others failed or are of kinds that are not read."""
+
 Enlarge = Callable[[Picture], tuple[Picture, np.ndarray]]
 """Returns the enlarged picture, and its pixels before rounding: float32 on 0..255."""
+
+
+class Enlarger(NamedTuple):
+    """What enlarges pictures."""
+
+    enlarge: Enlarge
+    size: Callable[[Picture], tuple[int, int]]
+    """Returns the height and width of what `enlarge` will return."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +65,16 @@ class UpscaleConfig:
     noise: Annotated[float | None, arg(aliases=["--noise-std"])] = None
     """Noise level of the pictures, standard deviation on the 0..255 scale; estimated from each by default."""
     format: str | None = None
-    """Suffix of the files in an output folder, such as png; that of the input by default (of a GIF: png)."""
+    """Suffix of the files in an output folder, such as png; that of the input by default, png where that is only
+    read (GIF, HEIC)."""
     quality: int = 95
-    """Of JPEG and WebP, 1 to 100; 100 makes WebP lossless."""
+    """Of JPEG, WebP and AVIF, 1 to 100; 100 makes WebP lossless."""
+    subsampling: Subsampling = "4:4:4"
+    """How much of the colours JPEG and AVIF keep: all, half (4:2:2), or a quarter (4:2:0)."""
+    compression: int = 6
+    """Of PNG and TIFF, 0 (none) to 9 (smallest and slow)."""
+    strip: bool = False
+    """Leave out what the file says of the picture (EXIF, XMP, IPTC, comment); colours and resolution are kept."""
     max_pixels: int = MAX_PIXELS
     """Refuse larger inputs: a small file can hold a picture that fills the memory."""
     skip_existing: bool = False
@@ -62,13 +83,15 @@ class UpscaleConfig:
     """Replace what exists already in the output folder; a file that --output names itself is replaced anyway."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Super-resolves as the command line says."""
+def main(argv: list[str] | None = None) -> int:
+    """Super-resolves as the command line says. Returns the exit code, `PARTLY_DONE` where some of it could not be."""
     config = parse_arguments(
         UpscaleConfig, argv, prog="isr-jax upscale", description="Super-resolves pictures and folders of them."
     )
     if not 1 <= config.quality <= 100:
         raise ConfigError(f"--quality {config.quality}: choose 1 to 100")
+    if not 0 <= config.compression <= 9:
+        raise ConfigError(f"--compression {config.compression}: choose 0 to 9")
     if config.scale is not None and not 0 < config.scale < 1000:
         raise ConfigError(f"--scale {config.scale}: choose a positive factor")
     if config.format is not None and f".{config.format.lstrip('.').lower()}" not in {*FORMATS, ".npy"}:
@@ -76,16 +99,19 @@ def main(argv: list[str] | None = None) -> None:
     if config.overwrite and config.skip_existing:
         raise ConfigError("--overwrite and --skip-existing contradict each other: give one of them")
     jobs = plan(config)
+    left_out = _left_out(config)
+    for path in left_out:
+        print(f"isr-jax: {path} is left out: {path.suffix} is not read; convert it to PNG or TIFF", file=sys.stderr)
     todo = [(source, target) for source, target in jobs if not (config.skip_existing and Path(target).exists())]
     if not todo:
         print(f"nothing to do: all {len(jobs)} exist", file=sys.stderr)
-        return
-    enlarge = make_enlarger(config)
+        return PARTLY_DONE if left_out else 0
+    enlarger = make_enlarger(config)
     failed: list[str] = []
     for number, (source, target) in enumerate(todo, 1):
         start = time.perf_counter()
         try:
-            size = upscale_file(source, target, enlarge, config)
+            size = upscale_file(source, target, enlarger, config)
         except (UserError, OSError, MemoryError) as error:
             if len(todo) == 1:
                 raise
@@ -96,8 +122,11 @@ def main(argv: list[str] | None = None) -> None:
         _show_progress(number, len(todo), f"{source} {message}")
     for line in failed:
         print(f"isr-jax: {in_flags(line)}", file=sys.stderr)
+    if len(failed) == len(todo):
+        raise UserError(f"all {len(todo)} pictures failed")
     if failed:
-        raise UserError(f"{len(failed)} of {len(todo)} pictures failed; the others are done")
+        print(f"isr-jax: {len(failed)} of {len(todo)} pictures failed; the others are done", file=sys.stderr)
+    return PARTLY_DONE if failed or left_out else 0
 
 
 def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
@@ -122,7 +151,7 @@ def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
             if path.resolve() in output.resolve().parents:  # what an earlier run made there is not an input
                 inside = [p for p in inside if not p.resolve().is_relative_to(output.resolve())]
             if not inside:
-                raise ConfigError(f"{given} has no pictures ({', '.join(FORMATS)})")
+                raise ConfigError(f"{given} has no pictures ({READABLE})")
             sources += [(str(p), p.relative_to(path)) for p in inside]
         elif path.exists() or not glob.has_magic(given):
             sources.append((given, Path(path.name)))  # a missing file is named when its turn comes
@@ -165,7 +194,12 @@ def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
     return [(source, str(target)) for (source, _), target in zip(sources, targets, strict=True)]
 
 
-def make_enlarger(config: UpscaleConfig) -> Enlarge:
+def _left_out(config: UpscaleConfig) -> list[Path]:
+    """Returns the pictures in the folders among the inputs that are of kinds that are not read."""
+    return [path for folder in config.inputs if Path(folder).is_dir() for path in list_left_out(folder, recursive=True)]
+
+
+def make_enlarger(config: UpscaleConfig) -> Enlarger:
     """Returns what enlarges a picture: a model, or bicubic interpolation (which needs no JAX).
 
     Raises:
@@ -177,7 +211,8 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale")
         if config.blur is not None or config.noise is not None:
             raise ConfigError("bicubic enlargement makes no use of --blur and --noise: leave them out")
-        return BicubicUpscaler(config.scale).upscale_picture
+        scale = config.scale
+        return Enlarger(BicubicUpscaler(scale).upscale_picture, lambda picture: picture.scaled_size(scale))
     from isr_jax.inference import upscaler as infer
     from isr_jax.inference.kernels import read_blur
 
@@ -196,7 +231,10 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
         model.own_scale(config.scale)
     if config.blur is None and model.config.physics == "blur":
         print(f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur", file=sys.stderr)
-    return lambda picture: model.upscale_picture(picture, config.scale)
+    scale = model.scale if config.scale is None else config.scale
+    return Enlarger(
+        lambda picture: model.upscale_picture(picture, config.scale), lambda picture: picture.scaled_size(scale)
+    )
 
 
 def default_model(scale: float | int | None) -> str:
@@ -204,19 +242,37 @@ def default_model(scale: float | int | None) -> str:
     return f"isr-lite-x{4 if scale is None else min(4, max(2, math.ceil(scale)))}"
 
 
-def upscale_file(source: str, target: str, enlarge: Enlarge, config: UpscaleConfig) -> str:
-    """Super-resolves one picture from a file to a file ("-": the pipes). Returns the sizes, for the progress."""
+def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleConfig) -> str:
+    """Super-resolves one picture from a file to a file ("-": the pipes). Returns the sizes, for the progress.
+
+    Says on standard error what was damaged and mended, and what of the picture cannot be written.
+    """
     picture = read_image(sys.stdin.buffer.read() if source == PIPE else source, max_pixels=config.max_pixels)
-    if target != PIPE and not target.lower().endswith(".npy") and picture.alpha is not None:
-        encode_image(_most_transparent(picture), format_of(target))  # says at once if it cannot hold that
-    result, exact = enlarge(picture)
-    if target == PIPE:
-        sys.stdout.buffer.write(encode_image(result, "PNG"))
-        sys.stdout.buffer.flush()
-    elif target.lower().endswith(".npy"):
+    if config.strip:
+        picture = replace(picture, metadata=NO_METADATA)
+    exactly = target.lower().endswith(".npy")
+    image_format = "PNG" if exactly or target == PIPE else format_of(target)
+    if not exactly:  # says at once if the format cannot hold the result
+        check_size(image_format, *enlarger.size(picture), picture.pixels.itemsize * picture.pixels.shape[2])
+        fit_to_format(_most_transparent(picture), image_format)
+    result, exact = enlarger.enlarge(picture)
+    for remark in picture.remarks if exactly else fit_to_format(result, image_format).remarks:
+        _say(f"isr-jax: {source}: {remark}")
+    if exactly:
         replace_file(Path(target), lambda path: _save_array(path, exact))
     else:
-        write_image(target, result, quality=config.quality)
+        data = encode_image(
+            result,
+            image_format,
+            quality=config.quality,
+            subsampling=config.subsampling,
+            compression=config.compression,
+        )
+        if target == PIPE:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            replace_file(Path(target), lambda path: path.write_bytes(data))
     height, width = picture.pixels.shape[:2]
     return f"{width}x{height} -> {result.pixels.shape[1]}x{result.pixels.shape[0]}"
 
@@ -243,6 +299,11 @@ def _one_line(source: str, error: Exception) -> str:
         return f"{error.filename or source}: {error.strerror or error}"
     text = " ".join(str(error).split()) or "not enough memory"
     return text if source in text else f"{source}: {text}"
+
+
+def _say(line: str) -> None:
+    """Says a line on standard error, in the place of the bar that may stand there."""
+    print(f"\r\033[K{line}" if sys.stderr.isatty() else line, file=sys.stderr)
 
 
 def _show_progress(number: int, total: int, message: str) -> None:

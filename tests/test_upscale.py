@@ -178,7 +178,7 @@ def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_pa
         assert said.count("\n") == 1
     write_image(tmp_path / "folder" / "large.png", pixels)
     write_image(tmp_path / "folder" / "small.png", pixels[:2, :2])
-    assert bicubic(tmp_path / "folder", "-o", tmp_path / "out", "--max-pixels", 10) == 1
+    assert bicubic(tmp_path / "folder", "-o", tmp_path / "out", "--max-pixels", 10) == 3
     assert "raise it (--max-pixels)" in capfd.readouterr().err  # in the list of what failed, too
     assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", "--model", blurred) == 0
     assert "is told that MATLAB's bicubic reduction made the pictures" in capfd.readouterr().err
@@ -241,11 +241,15 @@ def test_one_bad_file_does_not_stop_the_rest(pixels, tmp_path, capfd):
     for name in ("a.png", "b.png", "c.png"):
         write_image(tmp_path / "in" / name, pixels)
     (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "b.png").read_bytes()[:60])
-    assert bicubic(tmp_path / "in", "--output", tmp_path / "out") == 1
+    assert bicubic(tmp_path / "in", "--output", tmp_path / "out") == 3
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
     last = capfd.readouterr().err.splitlines()[-2:]
     assert last[0].startswith(f"isr-jax: {tmp_path / 'in' / 'b.png'} is damaged")
     assert last[1] == "isr-jax: 1 of 3 pictures failed; the others are done"
+    for name in ("a.png", "c.png"):
+        (tmp_path / "in" / name).write_bytes(b"nothing")
+    assert bicubic(tmp_path / "in", "--output", tmp_path / "none") == 1
+    assert capfd.readouterr().err.splitlines()[-1] == "isr-jax: all 3 pictures failed"
 
 
 def test_pipes(pixels, tmp_path):
@@ -315,7 +319,7 @@ def test_two_hundred_damaged_files_give_one_line_each(pixels, tmp_path, capfd):
             data[place] = rng.integers(0, 256)
         data = data[: rng.integers(0, len(data))] if number % 3 == 0 else data
         (tmp_path / "in" / f"{number:03}.{suffix}").write_bytes(data)
-    assert bicubic(tmp_path / "in", "--output", tmp_path / "out", "--max-pixels", 1_000_000) == 1
+    assert bicubic(tmp_path / "in", "--output", tmp_path / "out", "--max-pixels", 1_000_000) == 3
     lines = capfd.readouterr().err.splitlines()
     assert "Traceback" not in "".join(lines)
     written = {path.name for path in (tmp_path / "out").iterdir()}
