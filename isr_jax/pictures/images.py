@@ -104,7 +104,8 @@ def _read(decoder: Callable[[bytes, str, int], T], source: str | os.PathLike | b
     except MemoryError as error:
         raise UserError(f"{name} does not fit into memory") from error
     except Exception as error:  # decoders of damaged files raise nearly everything
-        raise UserError(f"{name} is damaged: {error}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{name} is damaged: {reason}") from error
 
 
 def write_image(

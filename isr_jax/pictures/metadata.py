@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffTags
 
 _DESCRIBING = frozenset(
     [0x010D, 0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298, *range(0x9C9B, 0x9CA0)]
@@ -95,7 +95,7 @@ def exif_of(metadata: Metadata, resolution: tuple[float | int, float | int] | No
     texts = dict(metadata.texts)
     for key, tag in _TEXT_TAGS.items():
         if key in texts and tag not in exif:
-            exif[tag] = texts[key]
+            exif[tag] = texts[key].encode()
     details = exif.get_ifd(ExifTags.IFD.Exif)
     if metadata.comment and ExifTags.Base.UserComment not in details:
         details[ExifTags.Base.UserComment] = b"\0\0\0\0\0\0\0\0" + metadata.comment
@@ -120,7 +120,15 @@ def _load(data: bytes) -> Image.Exif:
     exif = Image.Exif()
     if data:
         exif.load(data)
+        for tag in _DESCRIBING & set(exif):
+            exif[tag] = _as_it_was(tag, exif[tag])
     return exif
+
+
+def _as_it_was(tag: int, value: Any) -> Any:
+    """Returns a text with other letters than ASCII's as the bytes it was read from; Pillow would write "?" for them."""
+    is_text = isinstance(value, str) and TiffTags.lookup(tag).type == TiffTags.ASCII
+    return value.encode("latin-1", "replace") if is_text and not value.isascii() else value
 
 
 def _describing_part(exif: Image.Exif) -> bytes:
@@ -130,7 +138,7 @@ def _describing_part(exif: Image.Exif) -> bytes:
         kept.endian = exif.endian
         try:
             for tag in _DESCRIBING & set(exif):
-                kept[tag] = exif[tag]
+                kept[tag] = _as_it_was(tag, exif[tag])
             if left_out is not None:
                 for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
                     tags: dict[int, Any] = dict(exif.get_ifd(directory))
