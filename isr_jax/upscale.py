@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BicubicUpscaler
-from isr_jax.pictures.encoding import Subsampling, encode_image, fit_to_format
+from isr_jax.pictures.encoding import Subsampling, check_bits, encode_float_tiff, encode_image, fit_to_format, with_bits
 from isr_jax.pictures.formats import FORMATS, READABLE, check_size, format_of
 from isr_jax.pictures.images import MAX_PIXELS, list_images, list_left_out, read_image
 from isr_jax.pictures.metadata import NO_METADATA
@@ -73,6 +73,8 @@ class UpscaleConfig:
     """How much of the colours JPEG and AVIF keep: all, half (4:2:2), or a quarter (4:2:0)."""
     compression: int = 6
     """Of PNG and TIFF, 0 (none) to 9 (smallest and slow)."""
+    bits: Literal["8", "16", "32"] | None = None
+    """Bits a sample of PNG and TIFF, 32 being floating point on 0..1 (TIFF alone); those of the input by default."""
     strip: bool = False
     """Leave out what the file says of the picture (EXIF, XMP, IPTC, comment); colours and resolution are kept."""
     max_pixels: int = MAX_PIXELS
@@ -250,24 +252,23 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
     picture = read_image(sys.stdin.buffer.read() if source == PIPE else source, max_pixels=config.max_pixels)
     if config.strip:
         picture = replace(picture, metadata=NO_METADATA)
-    exactly = target.lower().endswith(".npy")
-    image_format = "PNG" if exactly or target == PIPE else format_of(target)
-    if not exactly:  # says at once if the format cannot hold the result
-        check_size(image_format, *enlarger.size(picture), picture.pixels.itemsize * picture.pixels.shape[2])
-        fit_to_format(_most_transparent(picture), image_format)
-    result, exact = enlarger.enlarge(picture)
-    for remark in picture.remarks if exactly else fit_to_format(result, image_format).remarks:
-        _say(f"isr-jax: {source}: {remark}")
-    if exactly:
+    if target.lower().endswith(".npy"):
+        result, exact = enlarger.enlarge(picture)
+        _say(source, picture.remarks)
         replace_file(Path(target), lambda path: _save_array(path, exact))
     else:
-        data = encode_image(
-            result,
-            image_format,
-            quality=config.quality,
-            subsampling=config.subsampling,
-            compression=config.compression,
-        )
+        image_format = "PNG" if target == PIPE else format_of(target)
+        bits = int(config.bits or 8 * picture.pixels.itemsize)
+        if config.bits is not None:
+            check_bits(image_format, bits)
+        # Said before the work: that the format cannot hold the result.
+        check_size(image_format, *enlarger.size(picture), bits // 8 * picture.pixels.shape[2])
+        fit_to_format(_most_transparent(picture), image_format)
+        result, exact = enlarger.enlarge(picture)
+        if config.bits is not None and bits < 32:
+            result = with_bits(result, exact, bits)
+        _say(source, fit_to_format(result, image_format).remarks)
+        data = _encode(result, exact, image_format, config)
         if target == PIPE:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
@@ -275,6 +276,18 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
             replace_file(Path(target), lambda path: path.write_bytes(data))
     height, width = picture.pixels.shape[:2]
     return f"{width}x{height} -> {result.pixels.shape[1]}x{result.pixels.shape[0]}"
+
+
+def _encode(picture: Picture, exact: np.ndarray, image_format: str, config: UpscaleConfig) -> bytes:
+    if config.bits == "32":
+        return encode_float_tiff(picture, exact, compression=config.compression)
+    return encode_image(
+        picture,
+        image_format,
+        quality=config.quality,
+        subsampling=config.subsampling,
+        compression=config.compression,
+    )
 
 
 def _most_transparent(picture: Picture) -> Picture:
@@ -301,9 +314,10 @@ def _one_line(source: str, error: Exception) -> str:
     return text if source in text else f"{source}: {text}"
 
 
-def _say(line: str) -> None:
-    """Says a line on standard error, in the place of the bar that may stand there."""
-    print(f"\r\033[K{line}" if sys.stderr.isatty() else line, file=sys.stderr)
+def _say(source: str, remarks: tuple[str, ...]) -> None:
+    """Says what a user should know of a picture on standard error, in the place of the bar that may stand there."""
+    for remark in remarks:
+        print(("\r\033[K" if sys.stderr.isatty() else "") + f"isr-jax: {source}: {remark}", file=sys.stderr)
 
 
 def _show_progress(number: int, total: int, message: str) -> None:

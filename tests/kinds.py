@@ -29,15 +29,17 @@ from picture_cases import (
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from isr_jax.pictures.colour import make_profile
+from isr_jax.pictures.encoding import encode_float_tiff
 from isr_jax.pictures.images import encode_image, read_image
 from isr_jax.pictures.picture import Picture
 
 try:
     import pillow_heif
     import pillow_jxl
+    import tifffile
 
     pillow_heif.register_heif_opener()
-    PLUGINS = bool(pillow_jxl)
+    PLUGINS = bool(pillow_jxl and tifffile)
 except ImportError:
     PLUGINS = False
 
@@ -177,6 +179,9 @@ def kinds() -> Iterator[tuple[str, str, bytes]]:
     yield "grey, 16 bits, white is 0", "tif", tiff(65535 - DEEP_GREY, 16, 0)
     light = Image.fromarray(np.asarray(GREY).astype(np.float32) / 255)
     yield "grey, floating point on 0..1", "tif", saved(light, "TIFF")
+    if PLUGINS:
+        unit = PIXELS.astype(np.float32)
+        yield "RGB, floating point on 0..1", "tif", encode_float_tiff(Picture(pixels=PIXELS), unit)
     yield "grey with alpha", "tif", saved(LA, "TIFF")
     yield "RGB", "tif", saved(PICTURE, "TIFF")
     yield "RGB, JPEG within", "tif", saved(PICTURE, "TIFF", compression="jpeg", quality=95)

@@ -24,6 +24,7 @@ LOOKS = {
     "bmp: RGB, profile (Adobe RGB)": srgb_of(PIXELS, ADOBE_TO_SRGB, 563 / 256),
     "bmp: RGB, calibrated (Adobe RGB)": srgb_of(PIXELS, ADOBE_TO_SRGB, 563 / 256),
     "heic: RGB, Display P3 by its box": srgb_of(PIXELS, P3_TO_SRGB, None),
+    "tif: RGB, floating point on 0..1": PIXELS.astype(float),
     "tif: grey, 12 bits": GREY_RGB,
     "tif: grey, 16 bits, white is 0": GREY_RGB,
 }

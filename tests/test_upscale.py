@@ -393,3 +393,52 @@ def test_a_model_that_knows_one_physics_says_so_when_it_is_told_a_blur(pixels, t
     assert told.std() > other.std()  # sharper
     assert run(tmp_path / "a.png", "-o", tmp_path / "b.png", "--model", "isr-lite-x2", "--noise", 3) == 2
     assert "makes no use of a noise level: leave out --noise" in capfd.readouterr().err
+
+
+def test_bits_a_sample(pixels, tmp_path, capfd):
+    tifffile = pytest.importorskip("tifffile")
+    alpha = np.full(pixels.shape[:2], 51, np.uint8)
+    write_image(tmp_path / "in.png", Picture(pixels=pixels, alpha=alpha, resolution=(300, 300)))
+    exact = imresize(pixels.astype(np.float32), 2)
+    for name, bits in (("8.png", 8), ("16.png", 16), ("16.tif", 16), ("8.webp", 8)):
+        assert bicubic(tmp_path / "in.png", "-o", tmp_path / name, "--bits", bits) == 0
+        picture = read_image(tmp_path / name)
+        assert picture.pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
+        if bits == 16:
+            np.testing.assert_allclose(picture.pixels / 257, exact.clip(0, 255), atol=0.01)
+            np.testing.assert_array_equal(picture.alpha, 51 * 257)
+    for level in (0, 9):
+        assert bicubic(tmp_path / "in.png", "-o", tmp_path / "32.tif", "--bits", 32, "--compression", level) == 0
+        written = tifffile.imread(tmp_path / "32.tif")
+        assert written.dtype == np.float32
+        np.testing.assert_allclose(written[..., :3], exact / 255, atol=1e-5)  # not clipped
+        np.testing.assert_allclose(written[..., 3], 0.2, atol=1e-6)
+        picture = read_image(tmp_path / "32.tif")
+        np.testing.assert_allclose(picture.pixels / 257, exact.clip(0, 255), atol=0.01)
+    capfd.readouterr()
+    for name, bits, formats in (("a.png", 32, "TIFF"), ("a.webp", 16, "PNG or TIFF")):
+        assert bicubic(tmp_path / "in.png", "-o", tmp_path / name, "--bits", bits) == 1
+        assert f"has no samples of {bits} bits (--bits): write {formats}" in capfd.readouterr().err
+        assert not (tmp_path / name).exists()
+
+
+def test_how_much_a_file_is_compressed(tmp_path):
+    smooth = np.broadcast_to(np.arange(0, 240, 4, dtype=np.uint8)[:, None, None], (60, 60, 3))
+    write_image(tmp_path / "in.png", smooth)
+    for suffix in ("png", "tif"):
+        sizes = []
+        for level in (0, 9):
+            path = tmp_path / f"{level}.{suffix}"
+            assert bicubic(tmp_path / "in.png", "-o", path, "--compression", level) == 0
+            np.testing.assert_array_equal(read_image(path).pixels, imresize(smooth, 2))
+            sizes.append(path.stat().st_size)
+        assert sizes[0] > 3 * 120 * 120 > 10 * sizes[1]
+    for suffix in ("jpg", "avif"):
+        sizes = []
+        for kept in ("4:4:4", "4:2:0"):
+            path = tmp_path / f"{kept.replace(':', '')}.{suffix}"
+            noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            write_image(tmp_path / "noise.png", noise)
+            assert bicubic(tmp_path / "noise.png", "-o", path, "--subsampling", kept) == 0
+            sizes.append(path.stat().st_size)
+        assert sizes[0] > 1.2 * sizes[1]

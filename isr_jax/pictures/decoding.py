@@ -4,17 +4,19 @@ import dataclasses
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from isr_jax.config import UserError
 from isr_jax.pictures.colour import image_to_srgb, read_colour
+from isr_jax.pictures.float_tiff import decode_float_tiff, is_unknown_to_pillow
 from isr_jax.pictures.formats import jxl_size, open_picture
 from isr_jax.pictures.metadata import read_exif, read_metadata
 from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.repair import with_jpeg_end, without_damaged_chunks
-from isr_jax.pictures.sixteen_bits import decode_16_bits, low_byte_mode
+from isr_jax.pictures.sixteen_bits import decode_16_bits, low_byte_mode, unit_to_16_bits
 
 _PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 """Without any of these a PNG has no orientation; asked for its EXIF data, Pillow would decode it to look behind."""
@@ -96,6 +98,9 @@ def decode(data: bytes, name: str, max_pixels: int) -> Picture:
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
+    if is_unknown_to_pillow(data):
+        pixels, icc_profile, orientation = decode_float_tiff(data, name, max_pixels)
+        return _picture(_upright(pixels, orientation), icc_profile=icc_profile, format="TIFF")
     with _open(data, name, max_pixels) as image:
         low_bytes = low_byte_mode(image, name)  # asked first: a PNG is decoded when it is asked for its EXIF
         exif = read_exif(image)
@@ -109,6 +114,10 @@ def upright_size(data: bytes, name: str, max_pixels: int) -> tuple[int, int]:
     """Returns the height and width that `decode` will give, from the head of the file."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         data, _ = without_damaged_chunks(data)
+    if is_unknown_to_pillow(data):
+        pixels, _, orientation = decode_float_tiff(data, name, max_pixels)
+        height, width = _upright(pixels, orientation).shape[:2]
+        return height, width
     with _open(data, name, max_pixels) as image:
         height, width = image.height, image.width
         if image.format == "TIFF":  # whose size Pillow tells as it will be turned
@@ -164,11 +173,8 @@ def picture_of(
         pixels = _upright(pixels, orientation)
     if orientation in (5, 6, 7, 8) and resolution:
         resolution = resolution[1], resolution[0]
-    pixels = np.ascontiguousarray(pixels)
-    has_alpha = pixels.shape[2] in (2, 4)
-    return Picture(
-        pixels=pixels[..., :-1] if has_alpha else pixels,
-        alpha=pixels[..., -1] if has_alpha else None,
+    return _picture(
+        pixels,
         icc_profile=icc_profile,
         cicp=cicp,
         resolution=resolution,
@@ -178,21 +184,24 @@ def picture_of(
     )
 
 
+def _picture(pixels: np.ndarray, **rest: Any) -> Picture:
+    """Returns a picture of pixels whose last channel is alpha if there are two or four."""
+    pixels = np.ascontiguousarray(pixels)
+    if pixels.shape[2] in (2, 4):
+        return Picture(pixels=pixels[..., :-1], alpha=pixels[..., -1], **rest)
+    return Picture(pixels=pixels, **rest)
+
+
 def _deep_grey(image: Image.Image, name: str) -> np.ndarray:
     """Returns grey pixels of more than 8 bits as uint16.
 
     Raises:
-      UserError: If the numbers are not those of a picture: NaN, or floating point far from 0..1.
+      UserError: If the numbers are not those of a picture.
     """
     values = np.asarray(image)[..., None]
     tags = getattr(image, "tag_v2", {})
     if image.mode == "F":
-        if not np.isfinite(values).all():
-            raise UserError(f"{name} has values that are NaN or infinite")
-        least, most = float(values.min()), float(values.max())
-        if least < -0.5 or most > 1.5:
-            raise UserError(f"{name} has values from {least:.3g} to {most:.3g}; floating point is on 0..1: scale it")
-        values = np.round(values.clip(0, 1) * 65535)
+        values = unit_to_16_bits(values, name)
     elif image.mode == "I":
         if values.min() < 0 or values.max() > 65535:
             raise UserError(f"{name} has values outside 0..65535: convert it to 8 or 16 bits")

@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image, PngImagePlugin
 
 from isr_jax.config import UserError
 from isr_jax.pictures.colour import HDR, convert_to_srgb, is_grey_profile
 from isr_jax.pictures.formats import check_size
 from isr_jax.pictures.metadata import Metadata, exif_of
+from isr_jax.pictures.metrics import round_to
 from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.sixteen_bits import encode_png16, encode_tiff, to_8_bits
 
@@ -116,6 +118,45 @@ def encode_image(
         height, width = pixels.shape[:2]
         raise UserError(f"a picture of {width}x{height} cannot be written as {image_format}: {error}") from error
     return stream.getvalue()
+
+
+def check_bits(image_format: str, bits: int) -> None:
+    """Says that a format has no samples of so many bits.
+
+    Raises:
+      UserError: If that is so.
+    """
+    formats = {8: (image_format,), 16: ("PNG", "TIFF"), 32: ("TIFF",)}[bits]
+    if image_format not in formats:
+        raise UserError(f"{image_format} has no samples of {bits} bits (`bits`): write {' or '.join(formats)}")
+
+
+def with_bits(picture: Picture, exact: Float[np.ndarray, "height width channels"], bits: int) -> Picture:
+    """Returns a picture with samples of 8 or 16 bits, rounded from its exact pixels on 0..255."""
+    dtype, factor = (np.uint8, 1) if bits == 8 else (np.uint16, 257)
+    alpha = picture.alpha
+    if alpha is not None and alpha.dtype != dtype:
+        alpha = to_8_bits(alpha) if bits == 8 else alpha.astype(np.uint16) * np.uint16(257)
+    return replace(picture, pixels=round_to(exact * np.float32(factor), dtype), alpha=alpha)
+
+
+def encode_float_tiff(
+    picture: Picture, exact: Float[np.ndarray, "height width channels"], *, compression: int = 6
+) -> bytes:
+    """Returns a picture as a TIFF of floating point on 0..1, neither rounded nor clipped.
+
+    Args:
+      picture: What belongs to the pixels.
+      exact: The pixels, on 0..255.
+      compression: As for `encode_image`.
+    """
+    height, width, channels = exact.shape
+    check_size("TIFF", height, width, 4 * (channels + (picture.alpha is not None)))
+    pixels = exact.astype(np.float32) / np.float32(255)
+    if picture.alpha is not None:
+        alpha = picture.alpha / np.float32(np.iinfo(picture.alpha.dtype).max)
+        pixels = np.concatenate([pixels, alpha[..., None].astype(np.float32)], axis=2)
+    return encode_tiff(pixels, picture.icc_profile, picture.resolution, picture.metadata, compression)
 
 
 def _png_chunks(picture: Picture) -> list[tuple[bytes, bytes]]:

@@ -62,6 +62,20 @@ def to_8_bits(values: np.ndarray) -> np.ndarray:
     return np.round(values / 257).astype(np.uint8)
 
 
+def unit_to_16_bits(values: np.ndarray, name: str) -> np.ndarray:
+    """Returns floating point on 0..1 as the nearest uint16; what is a little outside is clipped.
+
+    Raises:
+      UserError: If the numbers are not those of a picture: NaN, or far from 0..1.
+    """
+    if not np.isfinite(values).all():
+        raise UserError(f"{name} has values that are NaN or infinite")
+    least, most = float(values.min()), float(values.max())
+    if least < -0.5 or most > 1.5:
+        raise UserError(f"{name} has values from {least:.3g} to {most:.3g}; floating point is on 0..1: scale it")
+    return np.round(values.astype(np.float64).clip(0, 1) * 65535).astype(np.uint16)
+
+
 Resolution = tuple[float | int, float | int] | None
 
 
