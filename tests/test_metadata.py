@@ -120,6 +120,17 @@ def test_texts_of_a_png():
         assert b"a comment" in exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
 
 
+@pytest.mark.parametrize("after", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+def test_a_comment_alone_and_a_text_alone(after):
+    picture = read_image(saved(PICTURE.quantize(8), "GIF", comment=b"nothing but this"))
+    assert b"nothing but this" in encode_image(picture, after)
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Copyright", "someone")
+    assert b"someone" in encode_image(read_image(saved(PICTURE, "PNG", pnginfo=info)), after)
+    info.add_text("Comment", "said")
+    assert b"said" in encode_image(read_image(saved(PICTURE, "PNG", pnginfo=info)), after)
+
+
 def test_what_a_jpeg_has_no_room_for_is_said():
     exif = full_exif()
     exif.get_ifd(ExifTags.IFD.Exif)[0x927C] = b"\1" * 70_000
@@ -163,6 +174,14 @@ def test_pillow_images_keep_it():
     assert back.getexif()[0x8298] == "(c) someone"
     assert back.getexif().get_ifd(ExifTags.IFD.Exif)[0xA002] == 48
     assert b'dc:rights="mine"' in back.info["xmp"]
+
+
+def test_the_place_alone():
+    exif = Image.Exif()
+    exif.get_ifd(ExifTags.IFD.GPSInfo).update({1: "N", 2: (52.0, 31.0, 12.0)})
+    data = encode_image(read_image(saved(PICTURE, "JPEG", exif=exif.tobytes())), "PNG")
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.getexif().get_ifd(ExifTags.IFD.GPSInfo)[1] == "N"
 
 
 def test_nothing_said_is_nothing_written():

@@ -18,6 +18,7 @@ from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.repair import with_jpeg_end, without_damaged_chunks
 from isr_jax.pictures.sixteen_bits import decode_16_bits, low_byte_mode, unit_to_16_bits
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 """Without any of these a PNG has no orientation; asked for its EXIF data, Pillow would decode it to look behind."""
 _pillow_limit = threading.Lock()
@@ -83,7 +84,7 @@ def decode(data: bytes, name: str, max_pixels: int) -> Picture:
     try:
         return _decode(data, name, max_pixels)
     except (OSError, SyntaxError, ValueError, IndexError):
-        if data[:8] == b"\x89PNG\r\n\x1a\n":
+        if data[:8] == _PNG:
             mended, damaged = without_damaged_chunks(data)
             remark = f"damaged parts are left out ({', '.join(damaged)}); the pixels are whole"
         elif data[:3] == b"\xff\xd8\xff":
@@ -112,8 +113,15 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Picture:
 
 def upright_size(data: bytes, name: str, max_pixels: int) -> tuple[int, int]:
     """Returns the height and width that `decode` will give, from the head of the file."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        data, _ = without_damaged_chunks(data)
+    try:
+        return _upright_size(data, name, max_pixels)
+    except (OSError, SyntaxError, ValueError, IndexError):
+        if data[:8] != _PNG:
+            raise
+        return _upright_size(without_damaged_chunks(data)[0], name, max_pixels)
+
+
+def _upright_size(data: bytes, name: str, max_pixels: int) -> tuple[int, int]:
     if is_unknown_to_pillow(data):
         pixels, _, orientation = decode_float_tiff(data, name, max_pixels)
         height, width = _upright(pixels, orientation).shape[:2]

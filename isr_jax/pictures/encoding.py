@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from isr_jax.config import UserError
 from isr_jax.pictures.colour import HDR, convert_to_srgb, is_grey_profile
 from isr_jax.pictures.formats import check_size
-from isr_jax.pictures.metadata import Metadata, exif_of
+from isr_jax.pictures.metadata import Metadata, exif_bytes
 from isr_jax.pictures.metrics import round_to
 from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.sixteen_bits import encode_png16, encode_tiff, to_8_bits
@@ -96,7 +96,8 @@ def encode_image(
                 info.add(kind, content)
             options = {"pnginfo": info, "compress_level": compression, "exif": metadata.exif}
         case "JPEG":
-            options = {"quality": quality, "subsampling": subsampling, "exif": metadata.exif}
+            options = {"quality": quality, "subsampling": subsampling}
+            options["exif"] = exif_bytes(replace(metadata, comment=b"")) if metadata.texts else metadata.exif
             options |= {"xmp": metadata.xmp, "comment": metadata.comment, "extra": _photoshop_segment(metadata.iptc)}
         case "WEBP":
             options = {"quality": quality, "lossless": quality == 100, "exact": True}
@@ -104,8 +105,7 @@ def encode_image(
             grey = pixels.shape[2] == 1
             options = {"quality": quality, "subsampling": "4:0:0" if grey else subsampling}
     if image_format in ("WEBP", "AVIF"):
-        exif = exif_of(metadata, picture.resolution)
-        options |= {"exif": exif.tobytes() if len(exif) else b"", "xmp": metadata.xmp}
+        options |= {"exif": exif_bytes(metadata, picture.resolution), "xmp": metadata.xmp}
     if picture.icc_profile and image_format != "BMP":
         options["icc_profile"] = picture.icc_profile
     if picture.resolution:

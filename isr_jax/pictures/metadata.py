@@ -17,6 +17,7 @@ _DESCRIBING = frozenset(
 )
 """Document name, description, make, model, software, date, artist, computer, ratings, copyright, Windows' texts."""
 
+_INNER = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _SIZE_TAGS = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _TEXT_TAGS = {"Description": 0x010E, "Author": 0x013B, "Copyright": 0x8298, "Software": 0x0131}
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="[0-9]+"|>[^<]*</tiff:Orientation)')
@@ -105,6 +106,12 @@ def exif_of(metadata: Metadata, resolution: tuple[float | int, float | int] | No
     return exif
 
 
+def exif_bytes(metadata: Metadata, resolution: tuple[float | int, float | int] | None = None) -> bytes:
+    """Returns `exif_of` as bytes, none where it says nothing."""
+    exif = exif_of(metadata, resolution)
+    return exif.tobytes() if _says_something(exif) else b""
+
+
 def exif_is_adobe_rgb(exif: Image.Exif) -> bool:
     """Tells whether EXIF names the colours of Adobe RGB (DCF's optional colour space), as cameras do."""
     try:
@@ -125,6 +132,10 @@ def _load(data: bytes) -> Image.Exif:
     return exif
 
 
+def _says_something(exif: Image.Exif) -> bool:
+    return any([len(exif), *(exif.get_ifd(directory) for directory in _INNER)])
+
+
 def _as_it_was(tag: int, value: Any) -> Any:
     """Returns a text with other letters than ASCII's as the bytes it was read from; Pillow would write "?" for them."""
     is_text = isinstance(value, str) and TiffTags.lookup(tag).type == TiffTags.ASCII
@@ -140,7 +151,7 @@ def _describing_part(exif: Image.Exif) -> bytes:
             for tag in _DESCRIBING & set(exif):
                 kept[tag] = _as_it_was(tag, exif[tag])
             if left_out is not None:
-                for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                for directory in _INNER:
                     tags: dict[int, Any] = dict(exif.get_ifd(directory))
                     tags = {tag: value for tag, value in tags.items() if tag not in left_out}
                     if ExifTags.IFD.Interop in tags:
@@ -148,9 +159,7 @@ def _describing_part(exif: Image.Exif) -> bytes:
                     if tags:
                         kept.get_ifd(directory).update(tags)
             data = kept.tobytes()
-            again = _load(data)  # what cannot be read again is not worth writing
-            again.get_ifd(ExifTags.IFD.Exif)
-            return data if len(again) or again.get_ifd(ExifTags.IFD.Exif) else b""
+            return data if _says_something(_load(data)) else b""  # what cannot be read again is not worth writing
         except _DAMAGE:
             continue
     return b""
