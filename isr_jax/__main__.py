@@ -1,8 +1,9 @@
 """The program ``isr-jax``: one command a module, imported only when it is asked for.
 
 Every command ends the same way: 0 when done, 2 for a command line or configuration that cannot be used, 1 for
-anything else the user can mend, each with one line on standard error. A traceback is a bug. The library's errors name
-its arguments, in backquotes; here they become the command line's flags.
+anything else the user can mend, each with one line on standard error; 3 where a command over many pictures has done a
+part of them. A traceback is a bug. The library's errors name its arguments, in backquotes; here they become the command
+line's flags.
 """
 
 import importlib

@@ -6,9 +6,9 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,15 +18,29 @@ from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.shards import Shard, read_shard
-from isr_jax.pictures.images import FORMATS, MAX_PIXELS, encode_image, format_of, list_images, read_image, write_image
+from isr_jax.pictures.encoding import Subsampling, check_bits, encode_float_tiff, encode_image, fit_to_format, with_bits
+from isr_jax.pictures.formats import FORMATS, READABLE, check_size, format_of
+from isr_jax.pictures.images import MAX_PIXELS, list_images, list_left_out, read_image
+from isr_jax.pictures.metadata import NO_METADATA
 from isr_jax.pictures.picture import Picture
 from isr_jax.startup import prepare_process
 
 BICUBIC = "bicubic"
 PIPE = "-"
 
+PARTLY_DONE = 3
+"""Exit code where some pictures are done, and others failed or are of kinds that are not read."""
+
 Enlarge = Callable[[Picture], tuple[Picture, np.ndarray]]
 """Returns the enlarged picture, and its pixels before rounding: float32 on 0..255."""
+
+
+class Enlarger(NamedTuple):
+    """What enlarges pictures."""
+
+    enlarge: Enlarge
+    size: Callable[[Picture], tuple[int, int]]
+    """Returns the height and width of what `enlarge` will return."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +72,18 @@ class UpscaleConfig:
     devices: str | None = None
     """Share each picture among so many devices, or "all"."""
     format: str | None = None
-    """Suffix of the files in an output folder, such as png; that of the input by default (of a GIF: png)."""
+    """Suffix of the files in an output folder, such as png; that of the input by default, png where that is only
+    read (GIF, HEIC)."""
     quality: int = 95
-    """Of JPEG and WebP, 1 to 100; 100 makes WebP lossless."""
+    """Of JPEG, WebP and AVIF, 1 to 100; 100 makes WebP lossless."""
+    subsampling: Subsampling = "4:4:4"
+    """How much of the colours JPEG and AVIF keep: all, half (4:2:2), or a quarter (4:2:0)."""
+    compression: int = 6
+    """Of PNG and TIFF, 0 (none) to 9 (smallest and slow)."""
+    bits: Literal["8", "16", "32"] | None = None
+    """Bits a sample of PNG and TIFF, 32 being floating point on 0..1 (TIFF alone); those of the input by default."""
+    strip: bool = False
+    """Leave out what the file says of the picture (EXIF, XMP, IPTC, comment); colours and resolution are kept."""
     max_pixels: int = MAX_PIXELS
     """Refuse larger inputs: a small file can hold a picture that fills the memory."""
     skip_existing: bool = False
@@ -69,13 +92,15 @@ class UpscaleConfig:
     """Replace what exists already in the output folder; a file that --output names itself is replaced anyway."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Super-resolves as the command line says."""
+def main(argv: list[str] | None = None) -> int:
+    """Super-resolves as the command line says. Returns the exit code, `PARTLY_DONE` where some of it could not be."""
     config = parse_arguments(
         UpscaleConfig, argv, prog="isr-jax upscale", description="Super-resolves pictures and folders of them."
     )
     if not 1 <= config.quality <= 100:
         raise ConfigError(f"--quality {config.quality}: choose 1 to 100")
+    if not 0 <= config.compression <= 9:
+        raise ConfigError(f"--compression {config.compression}: choose 0 to 9")
     if config.scale is not None and not 0 < config.scale < 1000:
         raise ConfigError(f"--scale {config.scale}: choose a positive factor")
     if config.format is not None and f".{config.format.lstrip('.').lower()}" not in {*FORMATS, ".npy"}:
@@ -86,17 +111,20 @@ def main(argv: list[str] | None = None) -> None:
     jobs = plan(config, shard)
     if shard is not None:
         print(f"isr-jax: share {shard.index} of {shard.count}: {len(jobs)} of the pictures", file=sys.stderr)
+    left_out = _left_out(config)
+    for path in left_out:
+        print(f"isr-jax: {path} is left out: {path.suffix} is not read; convert it to PNG or TIFF", file=sys.stderr)
     todo = [(source, target) for source, target in jobs if not (config.skip_existing and Path(target).exists())]
     if not todo:
         why = f"all {len(jobs)} exist" if jobs else "no picture is in this share"
         print(f"nothing to do: {why}", file=sys.stderr)
-        return
-    enlarge = make_enlarger(config)
+        return PARTLY_DONE if left_out else 0
+    enlarger = make_enlarger(config)
     failed: list[str] = []
     for number, (source, target) in enumerate(todo, 1):
         start = time.perf_counter()
         try:
-            size = upscale_file(source, target, enlarge, config)
+            size = upscale_file(source, target, enlarger, config)
         except (UserError, OSError, MemoryError) as error:
             if len(todo) == 1:
                 raise
@@ -107,8 +135,11 @@ def main(argv: list[str] | None = None) -> None:
         _show_progress(number, len(todo), f"{source} {message}")
     for line in failed:
         print(f"isr-jax: {in_flags(line)}", file=sys.stderr)
+    if len(failed) == len(todo):
+        raise UserError(f"all {len(todo)} pictures failed")
     if failed:
-        raise UserError(f"{len(failed)} of {len(todo)} pictures failed; the others are done")
+        print(f"isr-jax: {len(failed)} of {len(todo)} pictures failed; the others are done", file=sys.stderr)
+    return PARTLY_DONE if failed or left_out else 0
 
 
 def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, str]]:
@@ -133,7 +164,7 @@ def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, s
             if path.resolve() in output.resolve().parents:  # what an earlier run made there is not an input
                 inside = [p for p in inside if not p.resolve().is_relative_to(output.resolve())]
             if not inside:
-                raise ConfigError(f"{given} has no pictures ({', '.join(FORMATS)})")
+                raise ConfigError(f"{given} has no pictures ({READABLE})")
             sources += [(str(p), p.relative_to(path)) for p in inside]
         elif path.exists() or not glob.has_magic(given):
             sources.append((given, Path(path.name)))  # a missing file is named when its turn comes
@@ -180,7 +211,12 @@ def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, s
     return [(source, str(target)) for source, target in pairs]
 
 
-def make_enlarger(config: UpscaleConfig) -> Enlarge:
+def _left_out(config: UpscaleConfig) -> list[Path]:
+    """Returns the pictures in the folders among the inputs that are of kinds that are not read."""
+    return [path for folder in config.inputs if Path(folder).is_dir() for path in list_left_out(folder, recursive=True)]
+
+
+def make_enlarger(config: UpscaleConfig) -> Enlarger:
     """Returns what enlarges a picture: a model, or bicubic interpolation (which needs no JAX).
 
     Raises:
@@ -194,7 +230,8 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
             raise ConfigError("bicubic enlargement makes no use of --blur and --noise: leave them out")
         if config.devices is not None:
             raise ConfigError("bicubic enlargement runs on no device: leave out --devices")
-        return BicubicUpscaler(config.scale).upscale_picture
+        scale = config.scale
+        return Enlarger(BicubicUpscaler(scale).upscale_picture, lambda picture: picture.scaled_size(scale))
     devices = config.devices
     from isr_jax.inference import upscaler as infer
     from isr_jax.inference.kernels import read_blur
@@ -215,6 +252,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
         model.own_scale(config.scale)
     if config.blur is None and model.config.physics == "blur":
         print(f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur", file=sys.stderr)
+    scale = model.scale if config.scale is None else config.scale
 
     def enlarge(picture: Picture) -> tuple[Picture, np.ndarray]:
         before = model.exchanged_bytes
@@ -224,7 +262,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
             print(f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB", file=sys.stderr)
         return result
 
-    return enlarge
+    return Enlarger(enlarge, lambda picture: picture.scaled_size(scale))
 
 
 def default_model(scale: float | int | None) -> str:
@@ -232,21 +270,50 @@ def default_model(scale: float | int | None) -> str:
     return f"isr-lite-x{4 if scale is None else min(4, max(2, math.ceil(scale)))}"
 
 
-def upscale_file(source: str, target: str, enlarge: Enlarge, config: UpscaleConfig) -> str:
-    """Super-resolves one picture from a file to a file ("-": the pipes). Returns the sizes, for the progress."""
+def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleConfig) -> str:
+    """Super-resolves one picture from a file to a file ("-": the pipes). Returns the sizes, for the progress.
+
+    Says on standard error what was damaged and mended, and what of the picture cannot be written.
+    """
     picture = read_image(sys.stdin.buffer.read() if source == PIPE else source, max_pixels=config.max_pixels)
-    if target != PIPE and not target.lower().endswith(".npy") and picture.alpha is not None:
-        encode_image(_most_transparent(picture), format_of(target))  # says at once if it cannot hold that
-    result, exact = enlarge(picture)
-    if target == PIPE:
-        sys.stdout.buffer.write(encode_image(result, "PNG"))
-        sys.stdout.buffer.flush()
-    elif target.lower().endswith(".npy"):
+    if config.strip:
+        picture = replace(picture, metadata=NO_METADATA)
+    if target.lower().endswith(".npy"):
+        result, exact = enlarger.enlarge(picture)
+        _say(source, picture.remarks)
         replace_file(Path(target), lambda path: _save_array(path, exact))
     else:
-        write_image(target, result, quality=config.quality)
+        image_format = "PNG" if target == PIPE else format_of(target)
+        bits = int(config.bits or 8 * picture.pixels.itemsize)
+        if config.bits is not None:
+            check_bits(image_format, bits)
+        # Said before the work: that the format cannot hold the result.
+        check_size(image_format, *enlarger.size(picture), bits // 8 * picture.pixels.shape[2])
+        fit_to_format(_most_transparent(picture), image_format)
+        result, exact = enlarger.enlarge(picture)
+        if config.bits is not None and bits < 32:
+            result = with_bits(result, exact, bits)
+        _say(source, fit_to_format(result, image_format).remarks)
+        data = _encode(result, exact, image_format, config)
+        if target == PIPE:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        else:
+            replace_file(Path(target), lambda path: path.write_bytes(data))
     height, width = picture.pixels.shape[:2]
     return f"{width}x{height} -> {result.pixels.shape[1]}x{result.pixels.shape[0]}"
+
+
+def _encode(picture: Picture, exact: np.ndarray, image_format: str, config: UpscaleConfig) -> bytes:
+    if config.bits == "32":
+        return encode_float_tiff(picture, exact, compression=config.compression)
+    return encode_image(
+        picture,
+        image_format,
+        quality=config.quality,
+        subsampling=config.subsampling,
+        compression=config.compression,
+    )
 
 
 def _most_transparent(picture: Picture) -> Picture:
@@ -271,6 +338,12 @@ def _one_line(source: str, error: Exception) -> str:
         return f"{error.filename or source}: {error.strerror or error}"
     text = " ".join(str(error).split()) or "not enough memory"
     return text if source in text else f"{source}: {text}"
+
+
+def _say(source: str, remarks: tuple[str, ...]) -> None:
+    """Says what a user should know of a picture on standard error, in the place of the bar that may stand there."""
+    for remark in remarks:
+        print(("\r\033[K" if sys.stderr.isatty() else "") + f"isr-jax: {source}: {remark}", file=sys.stderr)
 
 
 def _show_progress(number: int, total: int, message: str) -> None:

@@ -246,14 +246,14 @@ def test_unusable_files_give_one_line(rng, tmp_path):
     (tmp_path / "half.png").write_bytes(whole[: len(whole) // 2])
     frames = [Image.fromarray(random_pixels(rng, 3)) for _ in range(3)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    Image.fromarray(rng.normal(size=(4, 4)).astype(np.float32)).save(tmp_path / "float.tiff")
+    Image.fromarray(rng.normal(size=(4, 4)).astype(np.float32) * 9).save(tmp_path / "float.tiff")
     (tmp_path / "figure.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
     reasons = {
         "text.png": "not a picture",
         "empty.png": "is empty",
         "half.png": "damaged",
         "moving.gif": "3 frames",
-        "float.tiff": "mode F",
+        "float.tiff": "floating point is on 0..1",
         "figure.eps": "not a picture",
         "missing.png": "No such file",
         "": "Is a directory",

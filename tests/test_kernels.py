@@ -61,7 +61,7 @@ def test_what_is_no_kernel_gives_one_line(tmp_path):
         "colour.png": "is in colour",
         "clear.png": "transparent",
         "black.png": "has the sum 0",
-        "cut.png": "not a picture",
+        "cut.png": "is damaged",
         "none.png": "No such file",
     }.items():
         with pytest.raises(ConfigError, match=f"^[^\n]*{said}[^\n]*$"):

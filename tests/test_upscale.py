@@ -178,7 +178,7 @@ def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_pa
         assert said.count("\n") == 1
     write_image(tmp_path / "folder" / "large.png", pixels)
     write_image(tmp_path / "folder" / "small.png", pixels[:2, :2])
-    assert bicubic(tmp_path / "folder", "-o", tmp_path / "out", "--max-pixels", 10) == 1
+    assert bicubic(tmp_path / "folder", "-o", tmp_path / "out", "--max-pixels", 10) == 3
     assert "raise it (--max-pixels)" in capfd.readouterr().err  # in the list of what failed, too
     assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", "--model", blurred) == 0
     assert "is told that MATLAB's bicubic reduction made the pictures" in capfd.readouterr().err
@@ -241,11 +241,15 @@ def test_one_bad_file_does_not_stop_the_rest(pixels, tmp_path, capfd):
     for name in ("a.png", "b.png", "c.png"):
         write_image(tmp_path / "in" / name, pixels)
     (tmp_path / "in" / "b.png").write_bytes((tmp_path / "in" / "b.png").read_bytes()[:60])
-    assert bicubic(tmp_path / "in", "--output", tmp_path / "out") == 1
+    assert bicubic(tmp_path / "in", "--output", tmp_path / "out") == 3
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
     last = capfd.readouterr().err.splitlines()[-2:]
     assert last[0].startswith(f"isr-jax: {tmp_path / 'in' / 'b.png'} is damaged")
     assert last[1] == "isr-jax: 1 of 3 pictures failed; the others are done"
+    for name in ("a.png", "c.png"):
+        (tmp_path / "in" / name).write_bytes(b"nothing")
+    assert bicubic(tmp_path / "in", "--output", tmp_path / "none") == 1
+    assert capfd.readouterr().err.splitlines()[-1] == "isr-jax: all 3 pictures failed"
 
 
 def test_pipes(pixels, tmp_path):
@@ -315,7 +319,7 @@ def test_two_hundred_damaged_files_give_one_line_each(pixels, tmp_path, capfd):
             data[place] = rng.integers(0, 256)
         data = data[: rng.integers(0, len(data))] if number % 3 == 0 else data
         (tmp_path / "in" / f"{number:03}.{suffix}").write_bytes(data)
-    assert bicubic(tmp_path / "in", "--output", tmp_path / "out", "--max-pixels", 1_000_000) == 1
+    assert bicubic(tmp_path / "in", "--output", tmp_path / "out", "--max-pixels", 1_000_000) == 3
     lines = capfd.readouterr().err.splitlines()
     assert "Traceback" not in "".join(lines)
     written = {path.name for path in (tmp_path / "out").iterdir()}
@@ -389,3 +393,52 @@ def test_a_model_that_knows_one_physics_says_so_when_it_is_told_a_blur(pixels, t
     assert told.std() > other.std()  # sharper
     assert run(tmp_path / "a.png", "-o", tmp_path / "b.png", "--model", "isr-lite-x2", "--noise", 3) == 2
     assert "makes no use of a noise level: leave out --noise" in capfd.readouterr().err
+
+
+def test_bits_a_sample(pixels, tmp_path, capfd):
+    tifffile = pytest.importorskip("tifffile")
+    alpha = np.full(pixels.shape[:2], 51, np.uint8)
+    write_image(tmp_path / "in.png", Picture(pixels=pixels, alpha=alpha, resolution=(300, 300)))
+    exact = imresize(pixels.astype(np.float32), 2)
+    for name, bits in (("8.png", 8), ("16.png", 16), ("16.tif", 16), ("8.webp", 8)):
+        assert bicubic(tmp_path / "in.png", "-o", tmp_path / name, "--bits", bits) == 0
+        picture = read_image(tmp_path / name)
+        assert picture.pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
+        if bits == 16:
+            np.testing.assert_allclose(picture.pixels / 257, exact.clip(0, 255), atol=0.01)
+            np.testing.assert_array_equal(picture.alpha, 51 * 257)
+    for level in (0, 9):
+        assert bicubic(tmp_path / "in.png", "-o", tmp_path / "32.tif", "--bits", 32, "--compression", level) == 0
+        written = tifffile.imread(tmp_path / "32.tif")
+        assert written.dtype == np.float32
+        np.testing.assert_allclose(written[..., :3], exact / 255, atol=1e-5)  # not clipped
+        np.testing.assert_allclose(written[..., 3], 0.2, atol=1e-6)
+        picture = read_image(tmp_path / "32.tif")
+        np.testing.assert_allclose(picture.pixels / 257, exact.clip(0, 255), atol=0.01)
+    capfd.readouterr()
+    for name, bits, formats in (("a.png", 32, "TIFF"), ("a.webp", 16, "PNG or TIFF")):
+        assert bicubic(tmp_path / "in.png", "-o", tmp_path / name, "--bits", bits) == 1
+        assert f"has no samples of {bits} bits (--bits): write {formats}" in capfd.readouterr().err
+        assert not (tmp_path / name).exists()
+
+
+def test_how_much_a_file_is_compressed(tmp_path):
+    smooth = np.broadcast_to(np.arange(0, 240, 4, dtype=np.uint8)[:, None, None], (60, 60, 3))
+    write_image(tmp_path / "in.png", smooth)
+    for suffix in ("png", "tif"):
+        sizes = []
+        for level in (0, 9):
+            path = tmp_path / f"{level}.{suffix}"
+            assert bicubic(tmp_path / "in.png", "-o", path, "--compression", level) == 0
+            np.testing.assert_array_equal(read_image(path).pixels, imresize(smooth, 2))
+            sizes.append(path.stat().st_size)
+        assert sizes[0] > 3 * 120 * 120 > 10 * sizes[1]
+    for suffix in ("jpg", "avif"):
+        sizes = []
+        for kept in ("4:4:4", "4:2:0"):
+            path = tmp_path / f"{kept.replace(':', '')}.{suffix}"
+            noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            write_image(tmp_path / "noise.png", noise)
+            assert bicubic(tmp_path / "noise.png", "-o", path, "--subsampling", kept) == 0
+            sizes.append(path.stat().st_size)
+        assert sizes[0] > 1.2 * sizes[1]

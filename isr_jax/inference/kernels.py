@@ -9,7 +9,8 @@ from jaxtyping import Shaped
 
 from isr_jax.config import ConfigError, UserError
 from isr_jax.physics.kernels import as_kernels
-from isr_jax.pictures.images import FORMATS, read_image
+from isr_jax.pictures.formats import READ_SUFFIXES
+from isr_jax.pictures.images import read_image
 
 SPELLINGS = (
     "a standard deviation in HR pixels (1.6), two and an angle in degrees (1.6,0.8,30), or the file of a kernel"
@@ -27,7 +28,7 @@ def read_kernel(path: Path) -> Shaped[np.ndarray, "..."]:
     Raises:
       ConfigError: If there is no such file, it is damaged, or holds no kernel.
     """
-    kernel = _read_picture(path) if path.suffix.lower() in FORMATS else _read_array(path)
+    kernel = _read_picture(path) if path.suffix.lower() in READ_SUFFIXES else _read_array(path)
     if kernel.ndim not in (2, 3) or kernel.shape[2:] not in ((), (1,), (3,)) or 0 in kernel.shape:
         raise ConfigError(f"{path} holds an array of shape {kernel.shape}; a blur kernel has (k, k) or (k, k, 3)")
     try:

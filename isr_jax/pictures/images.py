@@ -4,42 +4,30 @@ A `Picture` is upright (EXIF orientation applied), grey or RGB, 8 or 16 bits dee
 colour profile and resolution kept. Palettes become RGB, CMYK becomes sRGB, bilevel becomes grey.
 """
 
-import io
 import os
-import struct
 import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt
-from PIL import ExifTags, Image
+from PIL import Image
 
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.decoding import decode, upright_size
+from isr_jax.pictures.encoding import Subsampling, encode_image
+from isr_jax.pictures.formats import READ_SUFFIXES, READABLE, format_of, is_left_out, looks_like_a_picture
 from isr_jax.pictures.picture import Picture
-from isr_jax.pictures.sixteen_bits import encode_png16, encode_tiff16, to_8_bits
 from isr_jax.startup import silent_stderr
 
 T = TypeVar("T")
 
 MAX_PIXELS = 100_000_000
 """Largest picture that is read unless told otherwise: a small file can hold a picture that fills the memory."""
-
-FORMATS = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
-"""What can be written, by the file's suffix. Read are these by their content, and GIF that is not animated."""
 
 
 class _NoWarnings:
@@ -70,7 +58,7 @@ _no_warnings = _NoWarnings()
 
 
 def read_image(source: str | os.PathLike | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Picture:
-    """Reads a picture: PNG, JPEG, WebP, TIFF, BMP or GIF, whatever its name says. Several threads may at once.
+    """Reads a picture of the kinds in docs/pictures.md, whatever its name says. Several threads may at once.
 
     Args:
       source: A path, or the bytes of a file.
@@ -110,90 +98,38 @@ def _read(decoder: Callable[[bytes, str, int], T], source: str | os.PathLike | b
     except UserError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise UserError(f"{name} is not a picture that can be read (PNG, JPEG, WebP, TIFF, BMP, GIF)") from error
+        if looks_like_a_picture(data):
+            raise UserError(f"{name} is damaged, or of a kind that is not supported") from error
+        raise UserError(f"{name} is not a picture that can be read ({READABLE})") from error
     except MemoryError as error:
         raise UserError(f"{name} does not fit into memory") from error
     except Exception as error:  # decoders of damaged files raise nearly everything
-        raise UserError(f"{name} is damaged: {error}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{name} is damaged: {reason}") from error
 
 
-def encode_image(picture: Picture, image_format: str, *, quality: int = 95) -> bytes:
-    """Returns the picture as the bytes of a file.
-
-    Args:
-      picture: What to write. JPEG, WebP and BMP hold 8 bits: deeper pictures are rounded.
-      image_format: One of the values of `FORMATS`.
-      quality: Of JPEG and WebP, 1 to 100; 100 makes WebP lossless.
-    Raises:
-      UserError: If the format cannot hold the picture: transparent parts, or its size.
-    """
-    pixels, alpha = picture.pixels, picture.alpha
-    if alpha is not None and image_format in ("JPEG", "BMP"):
-        if np.any(alpha != np.iinfo(alpha.dtype).max):
-            raise UserError(f"{image_format} holds no transparency: write PNG, WebP or TIFF instead")
-        alpha = None  # nothing of it is transparent, as in most screenshots
-    if pixels.dtype == np.uint16 and image_format not in ("PNG", "TIFF"):
-        pixels, alpha = to_8_bits(pixels), None if alpha is None else to_8_bits(alpha)
-    if alpha is not None:
-        pixels = np.concatenate([pixels, alpha[..., None]], axis=2)
-    if pixels.dtype == np.uint16:
-        encode = encode_png16 if image_format == "PNG" else encode_tiff16
-        return encode(pixels, picture.icc_profile, picture.resolution)
-    options: dict[str, Any] = {}
-    match image_format:
-        case "JPEG":
-            options = {"quality": quality, "subsampling": 0}
-        case "WEBP":
-            options = {"quality": quality, "lossless": quality == 100, "exact": True}
-        case "TIFF":
-            options = {"compression": "tiff_adobe_deflate"}
-    if picture.icc_profile and image_format != "BMP":
-        options["icc_profile"] = picture.icc_profile
-    if picture.resolution and image_format == "WEBP":
-        exif = Image.Exif()
-        exif[ExifTags.Base.XResolution], exif[ExifTags.Base.YResolution] = picture.resolution
-        exif[ExifTags.Base.ResolutionUnit] = 2
-        options["exif"] = exif
-    elif picture.resolution:
-        options["dpi"] = tuple(picture.resolution)
-    stream = io.BytesIO()
-    try:
-        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(stream, image_format, **options)
-    except (OSError, ValueError, struct.error) as error:
-        height, width = pixels.shape[:2]
-        raise UserError(f"a picture of {width}x{height} cannot be written as {image_format}: {error}") from error
-    return stream.getvalue()
-
-
-def write_image(path: str | os.PathLike, image: Picture | UInt[np.ndarray, "..."], *, quality: int = 95) -> None:
+def write_image(
+    path: str | os.PathLike,
+    image: Picture | UInt[np.ndarray, "..."],
+    *,
+    quality: int = 95,
+    subsampling: Subsampling = "4:4:4",
+    compression: int = 6,
+) -> None:
     """Writes a picture in the format that the suffix names, beside and then renamed.
 
     Args:
       path: Where to; its folder is made if need be.
       image: A picture, or just its pixels: (H, W), (H, W, 1) or (H, W, 3), uint8 or uint16.
-      quality: Of JPEG and WebP.
+      quality, subsampling, compression: As for `encode_image`.
     Raises:
       ConfigError: If the suffix is not one of `FORMATS`.
       UserError: If the format cannot hold the picture.
     """
     if not isinstance(image, Picture):
         image = Picture(pixels=image[..., None] if image.ndim == 2 else image)
-    data = encode_image(image, format_of(path), quality=quality)
+    data = encode_image(image, format_of(path), quality=quality, subsampling=subsampling, compression=compression)
     replace_file(Path(path), lambda temporary: temporary.write_bytes(data))
-
-
-def format_of(path: str | os.PathLike) -> str:
-    """Returns the format that the suffix of a path names.
-
-    Raises:
-      ConfigError: If the suffix is not one of `FORMATS`.
-    """
-    suffix = Path(path).suffix.lower()
-    if suffix not in FORMATS:
-        raise ConfigError(
-            f"{path}: cannot write {suffix or 'a name without a suffix'}; use one of {', '.join(FORMATS)}"
-        )
-    return FORMATS[suffix]
 
 
 def list_images(folder: str | os.PathLike, *, recursive: bool = False) -> list[Path]:
@@ -202,17 +138,23 @@ def list_images(folder: str | os.PathLike, *, recursive: bool = False) -> list[P
     Raises:
       ConfigError: If there is no such folder.
     """
+    return [path for path in _files(folder, recursive) if path.suffix.lower() in READ_SUFFIXES]
+
+
+def list_left_out(folder: str | os.PathLike, *, recursive: bool = False) -> list[Path]:
+    """Returns the files beside those of `list_images` that are pictures by their suffix, of kinds that are not read."""
+    return [path for path in _files(folder, recursive) if is_left_out(path)]
+
+
+def _files(folder: str | os.PathLike, recursive: bool) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder: give a folder of pictures")
     found = folder.rglob("*") if recursive else folder.glob("*")
-    suffixes = {*FORMATS, ".gif"}
     return sorted(
         path
         for path in found
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        if path.suffix and not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file()
     )
 
 
@@ -227,8 +169,11 @@ def scaled_picture(picture: Picture, pixels: UInt[np.ndarray, "new_height new_wi
         pixels=pixels,
         alpha=None if picture.alpha is None else imresize(picture.alpha, size=(height, width)),
         icc_profile=picture.icc_profile,
+        cicp=picture.cicp,
         resolution=resolution,
+        metadata=picture.metadata.resized(height, width),
         format=picture.format,
+        remarks=picture.remarks,
     )
 
 

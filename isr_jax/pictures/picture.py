@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt
 
+from isr_jax.pictures.metadata import NO_METADATA, Metadata
+
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
@@ -16,10 +18,16 @@ class Picture:
     """Opacity, of the type of the pixels."""
     icc_profile: bytes | None = None
     """The colour profile the pixels are meant in; sRGB if there is none."""
+    cicp: tuple[int, int, int, int] | None = None
+    """The colours by the code points of ITU-T H.273 (primaries, transfer, matrix, full range), as PNG's cICP chunk."""
     resolution: tuple[float | int, float | int] | None = None
     """Pixels per inch, horizontally and vertically."""
+    metadata: Metadata = NO_METADATA
+    """What the file says of the picture: copyright, date, camera."""
     format: str = "PNG"
     """The file format it was read from."""
+    remarks: tuple[str, ...] = ()
+    """What its reader should be told: damage that was mended, colours that could not be kept; one sentence each."""
 
     def scaled_size(self, scale: float | int) -> tuple[int, int]:
         """Returns the height and width enlarged by any factor, at least one pixel each."""

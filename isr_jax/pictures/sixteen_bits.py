@@ -1,4 +1,4 @@
-"""Pictures of 16 bits a sample, of which Pillow reads and writes grey only: colour and transparency."""
+"""Pictures of 16 bits a sample, of which Pillow reads and writes grey only: colour and transparency; and TIFF."""
 
 import io
 import struct
@@ -7,9 +7,10 @@ import zlib
 from typing import Any
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from isr_jax.config import UserError
+from isr_jax.pictures.metadata import Metadata, exif_of
 
 
 def low_byte_mode(image: Image.Image, name: str) -> str | None:
@@ -20,15 +21,19 @@ def low_byte_mode(image: Image.Image, name: str) -> str | None:
     if image.mode not in ("RGB", "RGBA") or not getattr(image, "tile", None):
         return None
     args: Any = image.tile[0][3]  # pyright: ignore
-    raw_mode = args if isinstance(args, str) else args[0]
+    raw_mode = args[0] if isinstance(args, tuple) and args else args
     if not isinstance(raw_mode, str) or ";16" not in raw_mode:
         return None
     tags = getattr(image, "tag_v2", {})
     if raw_mode.startswith("RGBa") or (image.format == "TIFF" and tags.get(284) == 2):
         raise UserError(f"{name} is a 16 bit TIFF with premultiplied alpha or separate planes: save it without")
+    if not raw_mode.startswith(("RGB", "LA")):
+        return None
     if raw_mode == "LA;16B":
         return "RGBA"  # four bytes a pixel: both of the grey, both of the alpha
     kind, order = raw_mode.split(";16")
+    if order not in ("L", "B", "N"):
+        return None  # the 16 bits of a pixel: 5-6-5
     if order == "N":
         order = "L" if sys.byteorder == "little" else "B"
     return f"{kind};16{'L' if order == 'B' else 'B'}"
@@ -57,8 +62,30 @@ def to_8_bits(values: np.ndarray) -> np.ndarray:
     return np.round(values / 257).astype(np.uint8)
 
 
+def unit_to_16_bits(values: np.ndarray, name: str) -> np.ndarray:
+    """Returns floating point on 0..1 as the nearest uint16; what is a little outside is clipped.
+
+    Raises:
+      UserError: If the numbers are not those of a picture: NaN, or far from 0..1.
+    """
+    if not np.isfinite(values).all():
+        raise UserError(f"{name} has values that are NaN or infinite")
+    least, most = float(values.min()), float(values.max())
+    if least < -0.5 or most > 1.5:
+        raise UserError(f"{name} has values from {least:.3g} to {most:.3g}; floating point is on 0..1: scale it")
+    return np.round(values.astype(np.float64).clip(0, 1) * 65535).astype(np.uint16)
+
+
+Resolution = tuple[float | int, float | int] | None
+
+
 def encode_png16(
-    pixels: np.ndarray, icc_profile: bytes | None, resolution: tuple[float | int, float | int] | None
+    pixels: np.ndarray,
+    icc_profile: bytes | None,
+    resolution: Resolution,
+    chunks: list[tuple[bytes, bytes]],
+    exif: bytes,
+    compression: int,
 ) -> bytes:
     """Writes PNG of 16 bits a sample. References: PNG specification, third edition (W3C)."""
 
@@ -73,32 +100,51 @@ def encode_png16(
     if resolution:
         per_metre = [round(value / 0.0254) for value in resolution]
         parts.append(chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    parts += [chunk(*of) for of in chunks]
+    if exif:
+        parts.append(chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
     rows = np.ascontiguousarray(pixels.astype(">u2")).view(np.uint8).reshape(height, -1)
     filtered = np.concatenate([rows[:1], rows[1:] - rows[:-1]])  # filter 2, "up": each byte minus the one above
     filtered = np.concatenate([np.full((height, 1), 2, np.uint8), filtered], axis=1)
-    parts += [chunk(b"IDAT", zlib.compress(filtered.tobytes())), chunk(b"IEND", b"")]
+    parts += [chunk(b"IDAT", zlib.compress(filtered.tobytes(), compression)), chunk(b"IEND", b"")]
     return b"".join(parts)
 
 
-def encode_tiff16(
-    pixels: np.ndarray, icc_profile: bytes | None, resolution: tuple[float | int, float | int] | None
+def encode_tiff(
+    pixels: np.ndarray, icc_profile: bytes | None, resolution: Resolution, metadata: Metadata, compression: int
 ) -> bytes:
-    """Writes TIFF of 16 bits a sample, in one deflated strip. References: TIFF 6.0 and its technical note 2."""
-    if pixels.shape[2] == 2:  # 16-bit grey with alpha is hardly read by anyone
+    """Writes TIFF of 8 or 16 bits a sample or of floating point, in one strip, deflated unless `compression` is 0.
+
+    References: TIFF 6.0 and its technical note 2.
+    """
+    if pixels.dtype != np.uint8 and pixels.shape[2] == 2:  # such grey with alpha is hardly read by anyone
         pixels = pixels[..., [0, 0, 0, 1]]
     height, width, channels = pixels.shape
-    data = zlib.compress(np.ascontiguousarray(pixels.astype("<u2")).tobytes())
+    data = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"))).tobytes()
+    data = zlib.compress(data, compression) if compression else data
     tags = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
+    exif = exif_of(metadata)
+    for tag in exif:
+        tags[tag] = exif[tag]
+    for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+        if inside := exif.get_ifd(directory):
+            tags[directory] = dict(inside)
+    if metadata.xmp:
+        tags[TiffImagePlugin.XMP] = metadata.xmp
+    if metadata.iptc:
+        tags[TiffImagePlugin.IPTC_NAA_CHUNK] = metadata.iptc
     tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH] = width, height
-    tags[TiffImagePlugin.BITSPERSAMPLE] = (16,) * channels
-    tags[TiffImagePlugin.COMPRESSION] = 8
-    tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if channels == 1 else 2
+    tags[TiffImagePlugin.BITSPERSAMPLE] = (8 * pixels.dtype.itemsize,) * channels
+    tags[TiffImagePlugin.COMPRESSION] = 8 if compression else 1
+    tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if channels < 3 else 2
     tags[TiffImagePlugin.SAMPLESPERPIXEL] = channels
     tags[TiffImagePlugin.ROWSPERSTRIP] = height
     tags[TiffImagePlugin.STRIPBYTECOUNTS] = len(data)
     tags[TiffImagePlugin.STRIPOFFSETS] = 0  # counted from the end of the directory
-    if channels == 4:
+    if channels in (2, 4):
         tags[TiffImagePlugin.EXTRASAMPLES] = 2
+    if pixels.dtype == np.float32:
+        tags[TiffImagePlugin.SAMPLEFORMAT] = (3,) * channels
     if icc_profile:
         tags[TiffImagePlugin.ICCPROFILE] = icc_profile
     if resolution:
