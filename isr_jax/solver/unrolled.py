@@ -234,6 +234,12 @@ class ISRResCNet(nnx.Module):
         stages = config.num_stages if num_stages is None else num_stages
         return physics.start_reach + stages * (step + self.prior.reach) + config.final_data_step * step
 
+    def can_be_padded(self, physics: Physics | None = None) -> bool:
+        """Whether pictures of a physics (the model's own by default) may be smaller than their arrays, as `Padded`."""
+        physics = make_physics(self.config.physics, scale=self.config.scale) if physics is None else physics
+        local = self.reach(physics) is not None
+        return local and physics.mirrors and getattr(self.prior, "can_be_padded", False)
+
     @property
     def features_per_lr_pixel(self) -> int:
         """How many numbers a feature map of the network has for each LR pixel: what its memory goes with."""
@@ -292,7 +298,9 @@ class ISRResCNet(nnx.Module):
         else:
             u, lr_residual = z, observation.physics.apply(z) - observation.lr
         seen = u if observation.shown is None else jnp.concatenate([u, observation.shown], axis=-1)
-        noise, carried = prior(seen, lr_residual, observation.noise_std, state.carried)
+        inside = observation.physics.inside(*observation.lr.shape[1:3])
+        padded: dict[str, Any] = {} if inside is None else {"inside": inside}
+        noise, carried = prior(seen, lr_residual, observation.noise_std, state.carried, **padded)
         removed = noise
         if config.projection:
             radius = noise_radius(observation.noise_std, parameters.log_radius, noise[0].size)
