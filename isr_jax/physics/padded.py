@@ -19,8 +19,8 @@ class Padded(Physics):
 
     inner: Physics
     """One whose `mirrors` is true."""
-    size: Int[Array, "2"]
-    """LR height and width of the pictures, the same for all."""
+    size: Any
+    """LR height and width of the pictures, the same for all, as an array of two whole numbers."""
 
     @property
     def scale(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -59,7 +59,7 @@ class Padded(Physics):
 
     def axes(self) -> Any:
         """Returns the inner one's; all pictures have one size."""
-        return Padded(inner=self.inner.axes(), size=None)  # pyright: ignore[reportArgumentType]
+        return Padded(inner=self.inner.axes(), size=None)
 
     def initial_estimate(self, y: Images) -> Images:
         """Returns that of the pictures alone; beyond, what does not matter."""

@@ -38,6 +38,9 @@ class ReleasedBicubic(Released):
     Note: The fraction of the row position weights the column neighbours and the other way round.
     """
 
+    reach = 1
+    """The way back sees two pixels, the way down none: one each."""
+
     def apply(self, x: Images) -> Images:
         """Keeps the first pixel of each block."""
         return x[:, :: self.scale, :: self.scale]
@@ -78,6 +81,11 @@ class ReleasedKernel(Released):
     kernel: Any
     """(k, k) or, one a channel, (1, k, k, C); odd sides."""
 
+    @property
+    def reach(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The shifted way back sees twice as far as the way down; together, at most twice this."""
+        return -(-max(self.kernel.shape[-3:-1] if self.kernel.ndim > 2 else self.kernel.shape) // self.scale)
+
     def __post_init__(self) -> None:
         if hasattr(self.kernel, "ndim") and self.kernel.ndim < 4:
             object.__setattr__(self, "kernel", as_kernels(self.kernel))
@@ -103,6 +111,8 @@ class ReleasedKernel(Released):
 
 class ReleasedDecimation(Released):
     """Decimation at phase 1; the way back puts the values there and 0 elsewhere."""
+
+    reach = 0
 
     def apply(self, x: Images) -> Images:
         """Keeps the second pixel of each block."""

@@ -21,10 +21,6 @@ class Picture:
     format: str = "PNG"
     """The file format it was read from."""
 
-    def scaled_size(self, scale: float | int) -> tuple[int, int]:
-        """Returns the height and width enlarged by any factor, at least one pixel each."""
-        return scaled_size(self.pixels.shape, scale)
-
 
 def scaled_size(shape: tuple[int, ...], scale: float | int) -> tuple[int, int]:
     """Returns the height and width of a picture of a shape (H, W, ...) enlarged by any factor, at least 1 each."""

@@ -193,8 +193,8 @@ class ISRResCNet(nnx.Module):
         parameters = self._stage_parameters(prior, slice(first, last), observation.physics)
         return jax.lax.scan(jax.checkpoint(stage) if config.remat else stage, state, parameters)
 
-    def terms(self, observation: Observation, state: SolverState, stage: int) -> StageTerms:
-        """Returns what one stage makes of the state before it, term by term."""
+    def terms(self, observation: Observation, state: SolverState, stage: Any) -> StageTerms:
+        """Returns what one stage, a number that may be traced, makes of the state before it, term by term."""
         prior = self._folded_prior()
         parameters = self._stage_parameters(prior, stage, observation.physics)
         return self._stage(observation, state, parameters, parameters.prior or prior)
@@ -233,6 +233,19 @@ class ISRResCNet(nnx.Module):
             return None  # the norm is the whole picture's
         stages = config.num_stages if num_stages is None else num_stages
         return physics.start_reach + stages * (step + self.prior.reach) + config.final_data_step * step
+
+    def stage_reach(self, physics: Physics | None = None) -> int | None:
+        """Returns how far a pixel of one stage's noise estimate sees, in LR pixels, where the projection is the last of
+        what a stage and the model do, and nothing is carried; else, and if it sees the whole picture, None.
+        """
+        config = self.config
+        physics = make_physics(config.physics, scale=config.scale) if physics is None else physics
+        step = self.data_step.reach(physics) if physics.observes else 0
+        last = config.projection and config.data_step_place == "before" and not config.final_data_step
+        carries = self.prior.init_carry((1, 1, 1, config.channels)) is not None
+        if not last or carries or config.start_weights or step is None or self.prior.reach is None:
+            return None
+        return step + self.prior.reach
 
     def can_be_padded(self, physics: Physics | None = None) -> bool:
         """Whether pictures of a physics (the model's own by default) may be smaller than their arrays, as `Padded`."""
