@@ -1,5 +1,6 @@
 """The command ``isr-jax upscale``: super-resolves pictures, folders of them, and what comes through a pipe."""
 
+import functools
 import glob
 import math
 import sys
@@ -7,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BicubicUpscaler
+from isr_jax.inference.sizes import Fit, Size, choose_target, largest_factor
 from isr_jax.pictures.images import FORMATS, MAX_PIXELS, encode_image, format_of, list_images, read_image, write_image
 from isr_jax.pictures.picture import Picture
 from isr_jax.startup import prepare_process
@@ -38,8 +40,18 @@ class UpscaleConfig:
     model: str = ""
     """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4, or -x2 or -x3 by --scale."""
     scale: float | None = None
-    """Enlarge by so much: by one of the model's own scales, or by downsampling after the next larger one; bicubic
-    needs it."""
+    """Enlarge by so much: by one of the model's own scales, or by any smaller factor by way of the next larger one."""
+    size: str | None = None
+    """Instead of a scale, width and height in pixels, as 1920x1080; of another aspect ratio see --fit."""
+    width: int | None = None
+    """Or the width alone; the height follows."""
+    height: int | None = None
+    """Or the height alone; the width follows."""
+    longest: int | None = None
+    """Or the longer side. Pictures that are to shrink are reduced by antialiased bicubic interpolation alone."""
+    fit: Fit = "contain"
+    """A picture of another aspect ratio than --size lies inside it (contain), fills it and is cut around the middle
+    (cover), or is distorted (stretch)."""
     ensemble: bool = False
     """Average over the eight flips and rotations of each picture: a little better, eight times slower."""
     num_stages: int | None = None
@@ -71,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"--quality {config.quality}: choose 1 to 100")
     if config.scale is not None and not 0 < config.scale < 1000:
         raise ConfigError(f"--scale {config.scale}: choose a positive factor")
+    wanted_size(config)
     if config.format is not None and f".{config.format.lstrip('.').lower()}" not in {*FORMATS, ".npy"}:
         raise ConfigError(f"--format {config.format}: choose one of {', '.join(s[1:] for s in FORMATS)}, npy")
     if config.overwrite and config.skip_existing:
@@ -165,19 +178,66 @@ def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
     return [(source, str(target)) for (source, _), target in zip(sources, targets, strict=True)]
 
 
+def wanted_size(config: UpscaleConfig) -> Size | None:
+    """Returns the size that the command line asks for, None where it asks for none.
+
+    Raises:
+      ConfigError: If it asks for several, or for one that cannot be.
+    """
+    flags = ("scale", "size", "width", "height", "longest")
+    given = [f"--{name}" for name in flags if getattr(config, name) is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} exclude each other: give one")
+    if config.fit != "contain" and config.size is None:
+        raise ConfigError(f"--fit {config.fit} has a meaning only with --size")
+    sides = (config.width, config.height, config.longest)
+    if (side := next((side for side in sides if side is not None), 1)) < 1:
+        raise ConfigError(f"{given[0]} is {side}; choose a whole number of pixels, at least 1")
+    if config.size is not None:
+        width, _, height = config.size.lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            raise ConfigError(f"--size is {config.size}; give width and height in pixels, as 1920x1080")
+        return int(width), int(height)
+    if config.longest is not None:
+        return config.longest
+    return None if config.width is None and config.height is None else (config.width, config.height)
+
+
 def make_enlarger(config: UpscaleConfig) -> Enlarge:
     """Returns what enlarges a picture: a model, or bicubic interpolation (which needs no JAX).
+
+    Where a size is asked for and no model, each picture takes the smallest shipped model that reaches it.
 
     Raises:
       ConfigError: If there is no such model, or an option does not fit it.
     """
-    name = config.model or default_model(config.scale)
-    if name == BICUBIC:
-        if config.scale is None:
-            raise ConfigError("bicubic enlargement has no scale of its own: give --scale")
+    size = wanted_size(config)
+    wanted: dict[str, Any] = {} if config.scale is None else {"scale": config.scale}
+    if size is not None:
+        wanted = {"size": size, "fit": config.fit}
+    if config.model == BICUBIC:
+        if not wanted:
+            raise ConfigError("bicubic enlargement has no scale of its own: give --scale or --size")
         if config.blur is not None or config.noise is not None:
             raise ConfigError("bicubic enlargement makes no use of --blur and --noise: leave them out")
-        return BicubicUpscaler(config.scale).upscale_picture
+        return functools.partial(BicubicUpscaler(config.scale or 1).upscale_picture, **wanted)
+    if not config.model and size is not None:
+        load = functools.cache(lambda name: _load(name, config))
+
+        def enlarge(picture: Picture) -> tuple[Picture, np.ndarray]:
+            shape = picture.pixels.shape
+            factor = largest_factor(shape, choose_target(shape, **wanted).size)
+            return load(default_model(factor)).upscale_picture(picture, **wanted)
+
+        return enlarge
+    model = _load(config.model or default_model(config.scale), config)
+    if config.scale is not None:
+        model.own_scale(config.scale)
+    return functools.partial(model.upscale_picture, **wanted)
+
+
+def _load(name: str, config: UpscaleConfig) -> Any:
+    """Loads a model, told what the command line says of the pictures."""
     from isr_jax.inference import upscaler as infer
     from isr_jax.inference.kernels import read_blur
 
@@ -192,11 +252,9 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
     if config.blur is not None and model.config.physics != "blur":
         physics = model.config.physics
         print(f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur", file=sys.stderr)
-    if config.scale is not None:
-        model.own_scale(config.scale)
     if config.blur is None and model.config.physics == "blur":
         print(f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur", file=sys.stderr)
-    return lambda picture: model.upscale_picture(picture, config.scale)
+    return model
 
 
 def default_model(scale: float | int | None) -> str:
@@ -218,7 +276,10 @@ def upscale_file(source: str, target: str, enlarge: Enlarge, config: UpscaleConf
     else:
         write_image(target, result, quality=config.quality)
     height, width = picture.pixels.shape[:2]
-    return f"{width}x{height} -> {result.pixels.shape[1]}x{result.pixels.shape[0]}"
+    made = f"{result.pixels.shape[1]}x{result.pixels.shape[0]}"
+    other = config.size is not None and config.fit == "contain" and made != config.size.lower()
+    kept = f" (within {config.size}; --fit cover or stretch fills it)" if other else ""
+    return f"{width}x{height} -> {made}{kept}"
 
 
 def _most_transparent(picture: Picture) -> Picture:

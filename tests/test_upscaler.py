@@ -152,6 +152,14 @@ def test_sizes_that_share_windows_give_what_each_gives_alone():
     assert upscaler.compilations + upscaler.cache_hits < len(sizes)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (1, 20_000), (20_000, 1)])
+def test_extreme_sizes(size):
+    prior = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, border="zero", resolution="lr")
+    model = random_model(ModelConfig(scale=2, num_stages=1, physics="bicubic", projection=False, prior=prior))
+    hr = Upscaler(model).upscale(np.full((*size, 3), 99, np.uint8))
+    assert hr.shape == (2 * size[0], 2 * size[1], 3)
+
+
 def test_a_noise_level_that_is_not_given_is_that_of_the_whole_picture(monkeypatch):
     prior = ERDConfig(
         features=4, num_blocks=1, feedback_steps=0, kernel_size=3, border="zero", resolution="lr", noise_plane=True

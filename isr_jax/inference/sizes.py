@@ -1,21 +1,21 @@
 """The size that a picture is to get, and what makes it of a whole factor's result.
 
 A network at LR resolution enlarges by whole factors only: a block of HR pixels is the channels of one LR pixel. For any
-other size the next larger result is reduced (MATLAB's bicubic, antialiased), which leaves a picture that no longer agrees
-with the observation; one data step with the reduction H from the wanted size to the observed one mends that:
+other size the next larger result is reduced (MATLAB's bicubic, antialiased), which leaves a picture that no longer
+agrees with the observation; one data step with the reduction H from the wanted size to the observed one mends that:
 
     x = argmin 1/2 ||H x - y||^2 + w/2 ||x - z||^2 = z + H^T (H H^T + w)^-1 (y - H z),    H = A_rows (x) A_columns
 
-by conjugate gradients in the small space of y, where H H^T is one band matrix an axis. PSNR on Set14: experiments/README.md.
+by conjugate gradients in the small space of y, where H H^T is one band matrix an axis (measured in
+experiments/README.md).
 """
 
 import math
 from dataclasses import replace
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy.sparse import csr_array
 
 from isr_jax.config import ConfigError
 from isr_jax.physics.resize import resize_weights
@@ -117,7 +117,7 @@ def agree(
     """
     rows, columns = (_matrix(large, small) for large, small in zip(x.shape[:2], lr.shape[:2], strict=True))
 
-    def along_both(by_rows: csr_array, by_columns: csr_array, picture: np.ndarray) -> np.ndarray:
+    def along_both(by_rows: Any, by_columns: Any, picture: np.ndarray) -> np.ndarray:
         height, width, channels = picture.shape
         picture = (by_rows @ picture.reshape(height, -1)).reshape(-1, width, channels)
         turned = by_columns @ picture.swapaxes(0, 1).reshape(width, -1)
@@ -139,8 +139,10 @@ def agree(
     return x + along_both(rows.T.tocsr(), columns.T.tocsr(), solution)
 
 
-def _matrix(in_size: int, out_size: int) -> csr_array:
-    """Returns the reduction of one axis."""
+def _matrix(in_size: int, out_size: int) -> Any:
+    """Returns the reduction of one axis as a sparse matrix."""
+    from scipy.sparse import csr_array  # not at the top: a command's --help must not wait for it
+
     indices, weights = resize_weights(in_size, out_size)
     row = np.repeat(np.arange(out_size), indices.shape[1])
     values = weights.astype(np.float32).reshape(-1)

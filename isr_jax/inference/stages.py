@@ -1,8 +1,8 @@
 """Solving large pictures stage by stage in windows, for networks whose projection needs the norm of the whole picture.
 
 The pictures between the stages lie in the computer's memory. Each stage makes one pass over the windows, which leaves
-its data step u and the noise D(u), and adds up the squares of the noise; the projection then only scales the noise, pixel
-by pixel. A window sees as far as one stage does, not all of them.
+its data step u and the noise D(u), and adds up the squares of the noise; the projection then only scales the noise,
+pixel by pixel. A window sees as far as one stage does, not all of them.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from isr_jax.solver.proximal import noise_radius, project_l2_ball
 from isr_jax.solver.unrolled import ISRResCNet, SolverState
 
 Run = Callable[..., Any]
-"""(function, known, *arrays) -> NumPy arrays: runs function(model, physics, noise_std, *arrays), compiled for its shapes."""
+"""(function, known, *arrays) -> NumPy arrays: function(model, physics, noise_std, *arrays), compiled for its shapes."""
 
 
 def first_estimate(model: ISRResCNet, physics: Physics, noise_std: Any, lr: jax.Array) -> jax.Array:
@@ -79,7 +79,7 @@ def solve_by_stages(
             squared_norm += np.sum(np.square(kept, dtype=np.float64), axis=(1, 2, 3))
         total = jnp.asarray(squared_norm, jnp.float32)
         radius = noise_radius(jnp.asarray(known.noise_std), model.log_radius[stage], x[0].size)
-        noise *= project_l2_ball(jnp.ones((len(lr), 1, 1, 1)), radius, lambda own, total=total: total)
+        noise *= np.asarray(project_l2_ball(jnp.ones((len(lr), 1, 1, 1)), radius, lambda own, total=total: total))
         u -= noise
         previous, x = x, np.clip(u, 0, 255, out=u) if config.clip else u
     return x

@@ -1,7 +1,7 @@
 """Running a model: pictures of any kind in, pictures out, with few compilations.
 
-A program is compiled once per shape and kept; pictures of many sizes share few (`isr_jax.inference.tiles`), and all local
-devices share a batch.
+A program is compiled once per shape and kept; pictures of many sizes share few (`isr_jax.inference.tiles`), and all
+local devices share a batch.
 """
 
 import math

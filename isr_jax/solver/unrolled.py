@@ -235,15 +235,18 @@ class ISRResCNet(nnx.Module):
         return physics.start_reach + stages * (step + self.prior.reach) + config.final_data_step * step
 
     def stage_reach(self, physics: Physics | None = None) -> int | None:
-        """Returns how far a pixel of one stage's noise estimate sees, in LR pixels, where the projection is the last of
-        what a stage and the model do, and nothing is carried; else, and if it sees the whole picture, None.
+        """Returns how far a pixel of one stage's noise estimate sees, in LR pixels.
+
+        None if it sees the whole picture, if more than a subtraction and clipping follows the projection, or if
+        something is carried from stage to stage.
         """
         config = self.config
         physics = make_physics(config.physics, scale=config.scale) if physics is None else physics
         step = self.data_step.reach(physics) if physics.observes else 0
         last = config.projection and config.data_step_place == "before" and not config.final_data_step
-        carries = self.prior.init_carry((1, 1, 1, config.channels)) is not None
-        if not last or carries or config.start_weights or step is None or self.prior.reach is None:
+        if not last or config.start_weights or physics.lr_size is not None:
+            return None
+        if self.prior.init_carry((1, 1, 1, config.channels)) is not None or step is None or self.prior.reach is None:
             return None
         return step + self.prior.reach
 
@@ -275,7 +278,7 @@ class ISRResCNet(nnx.Module):
     def _of_scale(self, log_weights: nnx.Param, physics: Physics) -> Array:
         return log_weights[self.config.scales.index(physics.scale)] if self.config.scales else log_weights[...]
 
-    def _stage_parameters(self, prior: Any, stages: slice | int, physics: Physics) -> StageParameters:
+    def _stage_parameters(self, prior: Any, stages: Any, physics: Physics) -> StageParameters:
         config, amount = self.config, None
         if self.data_step.solves:
             amount = self._of_scale(self.log_weight, physics)[stages]
