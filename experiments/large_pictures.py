@@ -2,8 +2,8 @@
 
     python experiments/large_pictures.py --model isr-lite-x2 --megapixels 0.0655 1 4 12 --json large_pictures.json
 
-Pictures are of the aspect ratio 3:2 and smooth, their count of pixels is the input's. Memory is the most that the process
-held (`ru_maxrss`), Python, JAX, the picture and the result included; compilations are without a cache.
+Pictures are of the aspect ratio 3:2 and smooth, their count of pixels is the input's. Memory is the most that the
+process held (`ru_maxrss`), Python, JAX, the picture and the result included; compilations are without a cache.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 MEASURE = "--measure"
 
 
-def measure(model: str, height: int, width: int) -> dict[str, float | int]:
+def measure(model: str, height: int, width: int) -> dict[str, float | int | str]:
     """Upscales one picture in this process and returns what it cost, the import of JAX apart."""
     from isr_jax.inference.upscaler import load
     from isr_jax.physics.resize import imresize
@@ -67,11 +67,10 @@ def main() -> None:
         environment = os.environ | {"ISR_JAX_COMPILATION_CACHE": "off", "JAX_ENABLE_COMPILATION_CACHE": "false"}
         row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
         rows.append(row)
-        print(
-            f"| {row['width']}x{row['height']} | {row['seconds']:.1f} | {row['running']:.1f} | {row['cpu_seconds']:.1f} | "
-            f"{row['peak_mib']:.0f} | {row['program_mib']:.0f} | {row['compilations']} | {row['windows']} |",
-            flush=True,
-        )
+        cells = [f"{row['width']}x{row['height']}"]
+        cells += [f"{row[name]:.1f}" for name in ("seconds", "running", "cpu_seconds")]
+        cells += [f"{row[name]:.0f}" for name in ("peak_mib", "program_mib", "compilations")]
+        print(f"| {' | '.join([*cells, row['windows']])} |", flush=True)
     if args.json:
         args.json.write_text(json.dumps({"model": args.model, "rows": rows}, indent=1))
 

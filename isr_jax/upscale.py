@@ -231,8 +231,6 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
 
         return enlarge
     model = _load(config.model or default_model(config.scale), config)
-    if config.scale is not None:
-        model.own_scale(config.scale)
     return functools.partial(model.upscale_picture, **wanted)
 
 
@@ -252,6 +250,8 @@ def _load(name: str, config: UpscaleConfig) -> Any:
     if config.blur is not None and model.config.physics != "blur":
         physics = model.config.physics
         print(f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur", file=sys.stderr)
+    if config.scale is not None:
+        model.own_scale(config.scale)
     if config.blur is None and model.config.physics == "blur":
         print(f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur", file=sys.stderr)
     return model

@@ -49,6 +49,7 @@ def test_windows_give_the_whole_picture(monkeypatch, options):
     np.testing.assert_allclose(told, whole(model, lr, noise_std=np.array([1, 9], "f4")), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_released_network_in_windows(monkeypatch, shared):
     """The paper's x4 with the weights that its converter was tested with, ten stages."""
     golden = load_released_weights(shared / "golden/isrrescnet/isrrescnet_x4.pth", ModelConfig())

@@ -75,10 +75,8 @@ class Runner:
             is_leaf=lambda axis: axis is None,
         )
         noise_std = None if known.noise_std is None else jax.device_put(known.noise_std, self._sharding(split))
-        pictures, *others = (
-            jax.device_put(array, self._sharding(*[split] * (np.ndim(array) > 0))) for array in (lr, *others)
-        )
-        return self.programs.run(function, (self.model, physics, noise_std, pictures, *others), pictures, *static)
+        arrays = [jax.device_put(a, self._sharding(*[split] * (np.ndim(a) > 0))) for a in (lr, *others)]
+        return self.programs.run(function, (self.model, physics, noise_std, *arrays), arrays[0], *static)
 
     def _run_program(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
         return self._run(_solve, known, lr, static=(self._num_stages, all_stages))
