@@ -1,5 +1,6 @@
 """The command ``isr-jax upscale``: super-resolves pictures, folders of them, and what comes through a pipe."""
 
+import functools
 import glob
 import math
 import os
@@ -8,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.shards import Shard, read_shard
+from isr_jax.inference.sizes import Fit, Size, choose_target, largest_factor
 from isr_jax.pictures.encoding import Subsampling, check_bits, encode_float_tiff, encode_image, fit_to_format, with_bits
 from isr_jax.pictures.formats import FORMATS, READABLE, check_size, format_of
 from isr_jax.pictures.images import MAX_PIXELS, list_images, list_left_out, read_image
@@ -54,8 +56,18 @@ class UpscaleConfig:
     model: str = ""
     """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4, or -x2 or -x3 by --scale."""
     scale: float | None = None
-    """Enlarge by so much: by one of the model's own scales, or by downsampling after the next larger one; bicubic
-    needs it."""
+    """Enlarge by so much: by one of the model's own scales, or by any smaller factor by way of the next larger one."""
+    size: str | None = None
+    """Instead of a scale, width and height in pixels, as 1920x1080; of another aspect ratio see --fit."""
+    width: int | None = None
+    """Or the width alone; the height follows."""
+    height: int | None = None
+    """Or the height alone; the width follows."""
+    longest: int | None = None
+    """Or the longer side. Pictures that are to shrink are reduced by antialiased bicubic interpolation alone."""
+    fit: Fit = "contain"
+    """A picture of another aspect ratio than --size lies inside it (contain), fills it and is cut around the middle
+    (cover), or is distorted (stretch)."""
     ensemble: bool = False
     """Average over the eight flips and rotations of each picture: a little better, eight times slower."""
     num_stages: int | None = None
@@ -103,6 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError(f"--compression {config.compression}: choose 0 to 9")
     if config.scale is not None and not 0 < config.scale < 1000:
         raise ConfigError(f"--scale {config.scale}: choose a positive factor")
+    wanted_size(config)
     if config.format is not None and f".{config.format.lstrip('.').lower()}" not in {*FORMATS, ".npy"}:
         raise ConfigError(f"--format {config.format}: choose one of {', '.join(s[1:] for s in FORMATS)}, npy")
     if config.overwrite and config.skip_existing:
@@ -216,22 +229,80 @@ def _left_out(config: UpscaleConfig) -> list[Path]:
     return [path for folder in config.inputs if Path(folder).is_dir() for path in list_left_out(folder, recursive=True)]
 
 
+def wanted_size(config: UpscaleConfig) -> Size | None:
+    """Returns the size that the command line asks for, None where it asks for none.
+
+    Raises:
+      ConfigError: If it asks for several, or for one that cannot be.
+    """
+    flags = ("scale", "size", "width", "height", "longest")
+    given = [f"--{name}" for name in flags if getattr(config, name) is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} exclude each other: give one")
+    if config.fit != "contain" and config.size is None:
+        raise ConfigError(f"--fit {config.fit} has a meaning only with --size")
+    sides = (config.width, config.height, config.longest)
+    if (side := next((side for side in sides if side is not None), 1)) < 1:
+        raise ConfigError(f"{given[0]} is {side}; choose a whole number of pixels, at least 1")
+    if config.size is not None:
+        width, _, height = config.size.lower().partition("x")
+        if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+            raise ConfigError(f"--size is {config.size}; give width and height in pixels, as 1920x1080")
+        return int(width), int(height)
+    if config.longest is not None:
+        return config.longest
+    return None if config.width is None and config.height is None else (config.width, config.height)
+
+
 def make_enlarger(config: UpscaleConfig) -> Enlarger:
     """Returns what enlarges a picture: a model, or bicubic interpolation (which needs no JAX).
+
+    Where a size is asked for and no model, each picture takes the smallest shipped model that reaches it.
 
     Raises:
       ConfigError: If there is no such model, or an option does not fit it.
     """
-    name = config.model or default_model(config.scale)
-    if name == BICUBIC:
-        if config.scale is None:
-            raise ConfigError("bicubic enlargement has no scale of its own: give --scale")
+    size = wanted_size(config)
+    wanted: dict[str, Any] = {} if config.scale is None else {"scale": config.scale}
+    if size is not None:
+        wanted = {"size": size, "fit": config.fit}
+
+    def size_of(picture: Picture) -> tuple[int, int]:
+        return choose_target(picture.pixels.shape, **wanted).kept
+
+    if config.model == BICUBIC:
+        if not wanted:
+            raise ConfigError("bicubic enlargement has no scale of its own: give --scale or --size")
         if config.blur is not None or config.noise is not None:
             raise ConfigError("bicubic enlargement makes no use of --blur and --noise: leave them out")
         if config.devices is not None:
             raise ConfigError("bicubic enlargement runs on no device: leave out --devices")
-        scale = config.scale
-        return Enlarger(BicubicUpscaler(scale).upscale_picture, lambda picture: picture.scaled_size(scale))
+        return Enlarger(functools.partial(BicubicUpscaler(config.scale or 1).upscale_picture, **wanted), size_of)
+    if not config.model and size is not None:
+        load = functools.cache(lambda name: _load(name, config))
+
+        def enlarge(picture: Picture) -> tuple[Picture, np.ndarray]:
+            shape = picture.pixels.shape
+            factor = largest_factor(shape, choose_target(shape, **wanted).size)
+            return load(default_model(factor)).upscale_picture(picture, **wanted)
+
+        return Enlarger(enlarge, size_of)
+    model = _load(config.model or default_model(config.scale), config)
+    wanted = wanted or {"scale": model.scale}
+
+    def enlarge_told(picture: Picture) -> tuple[Picture, np.ndarray]:
+        before = model.exchanged_bytes
+        result = model.upscale_picture(picture, **wanted)
+        if config.devices is not None:
+            sent = (model.exchanged_bytes - before) / 1e6
+            print(f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB", file=sys.stderr)
+        return result
+
+    return Enlarger(enlarge_told, size_of)
+
+
+def _load(name: str, config: UpscaleConfig) -> Any:
+    """Loads a model, told what the command line says of the pictures."""
     devices = config.devices
     from isr_jax.inference import upscaler as infer
     from isr_jax.inference.kernels import read_blur
@@ -252,17 +323,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
         model.own_scale(config.scale)
     if config.blur is None and model.config.physics == "blur":
         print(f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur", file=sys.stderr)
-    scale = model.scale if config.scale is None else config.scale
-
-    def enlarge(picture: Picture) -> tuple[Picture, np.ndarray]:
-        before = model.exchanged_bytes
-        result = model.upscale_picture(picture, config.scale)
-        if config.devices is not None:
-            sent = (model.exchanged_bytes - before) / 1e6
-            print(f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB", file=sys.stderr)
-        return result
-
-    return Enlarger(enlarge, lambda picture: picture.scaled_size(scale))
+    return model
 
 
 def default_model(scale: float | int | None) -> str:
@@ -301,7 +362,10 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
         else:
             replace_file(Path(target), lambda path: path.write_bytes(data))
     height, width = picture.pixels.shape[:2]
-    return f"{width}x{height} -> {result.pixels.shape[1]}x{result.pixels.shape[0]}"
+    made = f"{result.pixels.shape[1]}x{result.pixels.shape[0]}"
+    other = config.size is not None and config.fit == "contain" and made != config.size.lower()
+    kept = f" (within {config.size}; --fit cover or stretch fills it)" if other else ""
+    return f"{width}x{height} -> {made}{kept}"
 
 
 def _encode(picture: Picture, exact: np.ndarray, image_format: str, config: UpscaleConfig) -> bytes:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import reference
 
-from isr_jax.physics.noise_level import DB7_HIGH_PASS, estimate_noise_std
+from isr_jax.physics.noise_level import DB7_HIGH_PASS, estimate_noise_std, measure_noise_std
 
 
 def test_estimates_the_level_of_white_noise_on_a_smooth_picture():
@@ -41,3 +41,9 @@ def test_the_filter_is_an_orthonormal_high_pass_with_seven_vanishing_moments():
 def test_tiny_and_constant_pictures_have_a_finite_level():
     assert float(estimate_noise_std(jnp.full((1, 40, 40, 3), 7.0))[0]) == pytest.approx(0, abs=1e-5)
     assert np.isfinite(estimate_noise_std(jnp.ones((1, 1, 1, 3)))).all()
+
+
+@pytest.mark.parametrize("shape", [(2, 31, 40, 3), (1, 1, 7, 1), (1, 1, 1, 3)])
+def test_numpy_measures_the_same(shape):
+    images = np.random.default_rng(0).uniform(0, 255, shape).astype("f4")
+    np.testing.assert_allclose(measure_noise_std(images), estimate_noise_std(jnp.asarray(images)), rtol=1e-5)

@@ -6,17 +6,27 @@ import pytest
 from random_model import random_model
 
 from isr_jax.config import ERDConfig, ModelConfig
-from isr_jax.inference.tiles import choose_window, cover, upscale_windows, work_factor
+from isr_jax.inference.tiles import (
+    MAX_SHAPES,
+    MAX_WORK,
+    Window,
+    choose_window,
+    cover,
+    share_window,
+    upscale_windows,
+    work_factor,
+)
 from isr_jax.models.model_file import load_model
 
 MAX_PIXELS = 2**24 // 48  # what a window of isr-lite may have
 
 
-@pytest.mark.parametrize("size", [(540, 960), (960, 540), (640, 640)])
+@pytest.mark.parametrize("size", [(540, 960), (960, 540), (640, 640), (1080, 1920), (2160, 3840), (4000, 6000)])
 def test_the_work_is_little_more_than_the_picture(size):
     window = choose_window(size, 40, MAX_PIXELS)
-    assert window[0] * window[1] <= MAX_PIXELS
+    assert window[0] * window[1] <= 4 * MAX_PIXELS
     assert work_factor(size, window, 40) <= 1.25
+    assert window[0] * window[1] <= MAX_PIXELS or max(size) > 1000
 
 
 def test_what_fits_is_not_cut():
@@ -29,6 +39,7 @@ def test_the_least_work_of_all_windows():
     size, halo, limit = (300, 410), 10, 20_000
     windows = [(rows, cols) for rows in range(21, 301) for cols in range(21, 411) if rows * cols <= limit]
     best = min(work_factor(size, window, halo) for window in windows)
+    assert best <= MAX_WORK
     assert work_factor(size, choose_window(size, halo, limit), halo) == pytest.approx(best)
 
 
@@ -45,6 +56,28 @@ def test_windows_cover_every_pixel_once_with_their_surroundings(halo):
                     assert 0 <= start <= first < last <= start + length <= side
                     assert start == 0 or first - start >= halo
                     assert start + length == side or start + length - last >= halo
+
+
+def test_many_sizes_share_few_windows():
+    rng, known = np.random.default_rng(0), {}
+    for low, high in ((1, 60), (20, 500), (500, 3000)):
+        for size in rng.integers(low, high, (100, 2)).tolist():
+            window = share_window(tuple(size), 40, MAX_PIXELS, known, pad=True)
+            known[window] = None
+            assert work_factor(tuple(size), window[:2], 40, window.padded) < np.inf
+    assert len(known) == MAX_SHAPES
+    assert [window.padded for window in known] == [False] * 4 + [True] * 8
+    first = next(iter(known))
+    assert share_window(first[:2], 40, MAX_PIXELS, known, pad=True) == first
+    assert share_window((1, 20_000), 40, MAX_PIXELS, known, pad=True) in known
+    assert share_window((77, 78), 40, MAX_PIXELS, known, pad=False) == Window(77, 78)
+
+
+def test_a_picture_alone_has_a_window_of_its_own():
+    assert share_window((64, 64), 40, MAX_PIXELS, {}, pad=True) == Window(64, 64)
+    assert share_window((64, 65), 40, MAX_PIXELS, {Window(64, 64): None}, pad=True) == Window(64, 65)
+    assert work_factor((64, 64), (96, 64), 40) == np.inf  # not without padding
+    assert work_factor((200, 64), (80, 64), 40) == np.inf  # nothing but halo
 
 
 def test_windows_that_are_all_halo_are_refused():

@@ -15,7 +15,7 @@ from random_model import SEVERAL, random_model
 from isr_jax import upscale
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ERDConfig, ModelConfig
-from isr_jax.inference import upscaler
+from isr_jax.inference import programs
 from isr_jax.inference.upscaler import Upscaler, load
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.resize import imresize
@@ -82,6 +82,32 @@ def test_without_a_model_the_shipped_one_of_the_scale(pixels, tmp_path):
         assert run(tmp_path / "in.png", "-o", tmp_path / "out.png", *options) == 0
         np.testing.assert_array_equal(read_image(tmp_path / "out.png").pixels, load(name).upscale(pixels))
     assert [upscale.default_model(scale) for scale in (1, 1.5, 2.5, 8)] == [f"isr-lite-x{n}" for n in (2, 2, 3, 4)]
+
+
+def test_sizes(pixels, tmp_path, capfd):
+    write_image(tmp_path / "in.png", pixels)  # 8 x 6
+    for options, size, said in [
+        (("--size", "12x12"), (9, 12), r"8x6 -> 12x9 \(within 12x12; --fit cover or stretch fills it\)"),
+        (("--size", "12x12", "--fit", "cover"), (12, 12), "8x6 -> 12x12, "),
+        (("--size", "12X12", "--fit", "stretch"), (12, 12), "8x6 -> 12x12, "),
+        (("--width", 20), (15, 20), "8x6 -> 20x15, "),
+        (("--height", 3), (3, 4), "8x6 -> 4x3, "),
+        (("--longest", 16), (12, 16), "8x6 -> 16x12, "),
+    ]:
+        for model in ((), ("--model", "bicubic")):
+            assert run(tmp_path / "in.png", "-o", tmp_path / "out.png", *options, *model) == 0
+            assert read_image(tmp_path / "out.png").pixels.shape == (*size, 3)
+            assert re.search(said, capfd.readouterr().err)
+    for options, message in [
+        (("--size", "12"), "--size is 12; give width and height in pixels, as 1920x1080"),
+        (("--size", "0x12"), "--size is 0x12; give width and height"),
+        (("--size", "12x12", "--scale", 2), "--scale and --size exclude each other: give one"),
+        (("--width", 0), "--width is 0; choose a whole number of pixels"),
+        (("--longest", 8, "--fit", "cover"), "--fit cover has a meaning only with --size"),
+        (("--longest", 800), "--scale is 100; isr-lite-x4 is made for x4, at most that is possible"),
+    ]:
+        assert run(tmp_path / "in.png", "-o", tmp_path / "out.png", *options) == 2
+        assert re.fullmatch(f"isr-jax: .*{message}.*\n", capfd.readouterr().err)
 
 
 def test_what_is_not_transparent_anywhere_can_be_a_jpeg(pixels, tmp_path):
@@ -186,8 +212,8 @@ def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_pa
 
 def test_blur_noise_and_scale_through_every_door(pixels, tmp_path, capfd, monkeypatch):
     compiled = []
-    compile_program = upscaler.compile_program
-    monkeypatch.setattr(upscaler, "compile_program", lambda *of: compiled.append(1) or compile_program(*of))
+    compile_program = programs.compile_program
+    monkeypatch.setattr(programs, "compile_program", lambda *of: compiled.append(1) or compile_program(*of))
     model = random_model(ModelConfig(scale=2, **SEVERAL))
     any_model = tmp_path / "any.safetensors"
     save_model(any_model, model)

@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
-from random_model import SEVERAL, random_model
+from random_model import SEVERAL, random_model, save_random_model
 
 import isr_jax
 from isr_jax.config import ConfigError, ERDConfig, ModelConfig, UserError
@@ -95,7 +96,7 @@ def test_windows_give_the_whole_picture(monkeypatch, resolution):
     model = make_model(projection=False, prior=erd, physics="bicubic", final_data_step=True)
     lr = pictures(1, 190, 97, 3)
     expected = whole(model, lr)
-    monkeypatch.setattr("isr_jax.inference.upscaler.MAX_WINDOW_FEATURES", 16)  # grows with what the model sees
+    monkeypatch.setattr("isr_jax.inference.runner.MAX_WINDOW_FEATURES", 16)  # grows with what the model sees
     monkeypatch.setattr("isr_jax.inference.tiles.LEAST_KEPT", 8)
     upscaler = Upscaler(model)
     hr = upscaler.upscale_batch(lr)
@@ -109,9 +110,67 @@ def test_windows_of_a_shipped_model(monkeypatch):
     upscaler = isr_jax.load("isr-lite-x2")
     lr = imresize(pictures(50, 78, 3), 4)[None]
     expected = upscaler.upscale_batch(lr)
-    monkeypatch.setattr("isr_jax.inference.upscaler.MAX_WINDOW_FEATURES", 1)
+    monkeypatch.setattr("isr_jax.inference.runner.MAX_WINDOW_FEATURES", 1)
+    upscaler = isr_jax.load("isr-lite-x2")
     np.testing.assert_allclose(upscaler.upscale_batch(lr), expected, atol=1e-3)
-    assert len(upscaler.program_bytes) == 2
+    assert next(iter(upscaler.program_bytes)) != lr.shape
+
+
+def test_a_hundred_sizes_are_a_dozen_programs_and_the_second_run_none(tmp_path):
+    save_random_model(tmp_path / "model.safetensors", 2)
+    script = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import jax, numpy as np
+jax.config.update("jax_compilation_cache_dir", {str(tmp_path / "cache")!r})
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+from isr_jax.inference.upscaler import load
+upscaler, rng = load({str(tmp_path / "model.safetensors")!r}), np.random.default_rng(0)
+sizes = {{tuple(size) for size in rng.integers(1, 90, (120, 2)).tolist()}}
+assert len(sizes) > 100
+for height, width in sorted(sizes):
+    assert upscaler.upscale(np.full((height, width, 3), 99, np.uint8)).shape == (2 * height, 2 * width, 3)
+print(upscaler.compilations, upscaler.cache_hits)
+"""
+    runs = [subprocess.check_output([sys.executable, "-c", script], text=True, timeout=120) for _ in range(2)]
+    (compiled, hits), (again, found) = ([int(n) for n in run.split()] for run in runs)
+    assert hits == again == 0
+    assert 4 < compiled == found <= 12
+
+
+def test_sizes_that_share_windows_give_what_each_gives_alone():
+    prior = ERDConfig(features=4, num_blocks=2, feedback_steps=0, kernel_size=3, border="zero", resolution="lr")
+    model = random_model(
+        ModelConfig(scale=2, num_stages=2, physics="bicubic", projection=False, final_data_step=True, prior=prior)
+    )
+    upscaler = Upscaler(model, batch_size=2)
+    sizes = [(20, 20), (8, 8), (1, 40), (40, 1), (21, 25), (19, 30), (33, 9), (7, 7), (1, 1), (36, 100)]
+    for height, width in sizes:
+        lr = imresize(pictures(-(-height // 4), -(-width // 4), 3), size=(height, width))[None].repeat(2, axis=0)
+        np.testing.assert_allclose(upscaler.upscale_batch(lr), whole(model, lr), atol=1e-3)
+    assert any(key[0] != (2, *size, 3) for key, size in zip(upscaler._runner.programs.kept, sizes, strict=False))
+    assert upscaler.compilations + upscaler.cache_hits < len(sizes)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (1, 20_000), (20_000, 1)])
+def test_extreme_sizes(size):
+    prior = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, border="zero", resolution="lr")
+    model = random_model(ModelConfig(scale=2, num_stages=1, physics="bicubic", projection=False, prior=prior))
+    hr = Upscaler(model).upscale(np.full((*size, 3), 99, np.uint8))
+    assert hr.shape == (2 * size[0], 2 * size[1], 3)
+
+
+def test_a_noise_level_that_is_not_given_is_that_of_the_whole_picture(monkeypatch):
+    prior = ERDConfig(
+        features=4, num_blocks=1, feedback_steps=0, kernel_size=3, border="zero", resolution="lr", noise_plane=True
+    )
+    model = random_model(ModelConfig(scale=2, num_stages=1, physics="bicubic", projection=False, prior=prior))
+    lr = pictures(1, 60, 97, 3)
+    monkeypatch.setattr("isr_jax.inference.runner.MAX_WINDOW_FEATURES", 16)
+    monkeypatch.setattr("isr_jax.inference.tiles.LEAST_KEPT", 8)
+    upscaler = Upscaler(model)
+    np.testing.assert_allclose(upscaler.upscale_batch(lr), whole(model, lr), atol=2e-3)
+    assert next(iter(upscaler.program_bytes)) != (1, 60, 97, 3)
 
 
 def test_a_model_that_sees_the_whole_picture_is_not_cut(model):
@@ -378,7 +437,7 @@ upscaler, lr = Upscaler(model), np.random.default_rng(0).uniform(0, 255, (6, 5, 
 together = upscaler.upscale_batch(lr)
 apart = np.concatenate([upscaler.upscale_batch(one[None]) for one in lr])
 np.testing.assert_allclose(together, apart, atol=2e-3)
-assert {key[0][0] for key in upscaler._programs} == {8, 1}
+assert {key[0][0] for key in upscaler._runner.programs.kept} == {8, 1}
 
 model = ISRResCNet(ModelConfig(scale=2, num_stages=1, physics="blur", prior=erd), rngs=nnx.Rngs(0))
 kernels = np.random.default_rng(1).uniform(size=(6, 5, 5))

@@ -65,12 +65,26 @@ class AnyUpscaler(Protocol):
     num_stages: int
     num_parameters: int
     macs_per_pixel: float
-    seconds: float
-    """Spent running so far, without compiling."""
-    program_bytes: dict[tuple[int, ...], int]
-    """Memory of each program that ran since this was last cleared."""
-    compilations: int
-    cache_hits: int
+
+    @property
+    def seconds(self) -> float:
+        """Spent running so far, without compiling."""
+        ...
+
+    @property
+    def program_bytes(self) -> dict[tuple[int, ...], int]:
+        """Memory of each program that ran since this was last cleared."""
+        ...
+
+    @property
+    def compilations(self) -> int:
+        """Programs compiled so far."""
+        ...
+
+    @property
+    def cache_hits(self) -> int:
+        """Programs found in JAX's cache."""
+        ...
 
     @property
     def scale(self) -> float | int:

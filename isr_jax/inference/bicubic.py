@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from isr_jax.inference.sizes import choose_target, cut_picture
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import fill_transparent, scaled_picture
 from isr_jax.pictures.picture import Picture
@@ -50,17 +52,18 @@ class BicubicUpscaler:
             self.seconds += time.perf_counter() - start
             yield hr[None] if all_stages else hr
 
-    def upscale_picture(self, picture: Picture, scale: float | int | None = None) -> tuple[Picture, np.ndarray]:
+    def upscale_picture(self, picture: Picture, **wanted: Any) -> tuple[Picture, np.ndarray]:
         """Enlarges a picture with all that belongs to it.
 
         Args:
           picture: What to enlarge.
-          scale: Factor, the upscaler's own by default.
+          wanted: `scale`, or `size` and `fit`, as for `choose_target`; the upscaler's own scale by default.
         Returns: The picture, and its pixels before rounding: float32 on 0..255.
         """
         pixels = picture.pixels
         if picture.alpha is not None:
             pixels = fill_transparent(pixels, picture.alpha)
-        size = picture.scaled_size(self.scale if scale is None else scale)
-        exact = imresize(pixels.astype(np.float32) / (257 if pixels.dtype == np.uint16 else 1), size=size)
-        return scaled_picture(picture, imresize(pixels, size=size)), exact
+        target = choose_target(pixels.shape, **(wanted or {"scale": self.scale}))
+        exact = imresize(pixels.astype(np.float32) / (257 if pixels.dtype == np.uint16 else 1), size=target.size)
+        result = scaled_picture(picture, imresize(pixels, size=target.size))
+        return cut_picture(result, target), target.cut(exact)

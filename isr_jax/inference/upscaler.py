@@ -1,12 +1,11 @@
 """Running a model: pictures of any kind in, pictures out, with few compilations.
 
-A program is compiled once per LR shape and kept; batches of one shape share it, and all local devices share the batch,
-or, where that is asked for, each picture (`isr_jax.inference.spatial`).
+A program is compiled once per shape and kept; pictures of many sizes share few (`isr_jax.inference.tiles`), and all
+local devices share a batch.
 """
 
 import math
 import os
-import time
 from collections.abc import Iterator
 from typing import Any, overload
 
@@ -18,37 +17,19 @@ from PIL import Image
 from isr_jax.config import ConfigError
 from isr_jax.inference.conditions import Blur, Conditions, blur_kernels, make_conditions
 from isr_jax.inference.intensities import grey_level
-from isr_jax.inference.programs import compile_program, does_not_fit, memory_of_host, needed_bytes
-from isr_jax.inference.spatial import (
-    Layout,
-    choose_devices,
-    gather,
-    make_layout,
-    place,
-    place_picture,
-    sees_tiles,
-    spread_model,
-)
-from isr_jax.inference.spatial_plan import count_work
-from isr_jax.inference.tiles import choose_window, upscale_windows
+from isr_jax.inference.runner import Runner
+from isr_jax.inference.sizes import Fit, Size, Target, agree, choose_target, cut_picture, largest_factor
 from isr_jax.models.model_file import load_model
 from isr_jax.physics.physics import Physics
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import fill_transparent, read_image, scaled_picture
 from isr_jax.pictures.metrics import round_to
-from isr_jax.pictures.picture import Picture, scaled_size
+from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.pillow import picture_from_pillow, picture_to_pillow
-from isr_jax.solver.compilation import compiler_options
 from isr_jax.solver.unrolled import ISRResCNet
 
 MAX_BATCH_PIXELS = 2**19
 """HR pixels that one batch may have: activations of the largest models take 1 kB and more for each."""
-
-MAX_WINDOW_FEATURES = 2**24
-"""Numbers that one feature map of a window may have (64 MiB); a program holds a few such maps at a time."""
-
-MAX_PROGRAMS = 64
-"""Compiled programs that are kept, one per shape; the oldest goes first."""
 
 LRImages = Shaped[np.ndarray, "batch height width channels"]
 HRImages = Float[np.ndarray, "*stages batch hr_height hr_width channels"]
@@ -93,7 +74,7 @@ class Upscaler:
 
     `compilations`, `cache_hits` and `seconds` (spent running, without compiling) tell what running it has cost so far;
     `program_bytes` the memory that each program took which ran, by the shape of its LR batch, and `peak_bytes` the
-    most of them. Clear `program_bytes` to begin anew. `exchanged_bytes` is what the busiest device has sent to others.
+    most of them. Clear `program_bytes` to begin anew.
     """
 
     def __init__(
@@ -124,7 +105,7 @@ class Upscaler:
             in degrees), or a kernel (k, k) or (k, k, C), what a point becomes.
           noise_std: Noise level of such pictures on the 0..255 scale; estimated from each by default.
           batch_size: Most pictures that run together.
-          devices: Of how many each a picture is shared, or "all", those of all processes that `jax.distributed` joined
+          devices: Of how many each picture is shared, or "all", those of all processes that `jax.distributed` joined
             (which then all give the same pictures). By default devices share batches, each picture stays on one.
         Raises:
           ConfigError: If an option does not fit the model.
@@ -143,20 +124,43 @@ class Upscaler:
             raise ConfigError(f"`scale` is {scale}; {name} is made for {self._made_for}")
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(model))
         self.macs_per_pixel = model.macs_per_pixel(self.num_stages, self.scale) * (8 if ensemble else 1)
-        self.compilations = self.cache_hits = 0
-        self.exchanged_bytes = self.seconds = 0.0
-        self.program_bytes: dict[tuple[int, ...], int] = {}
         self._physics, self._noise_std = physics, noise_std
         self._blur = None if blur is None else blur_kernels(blur, color=True)
-        self._programs: dict[tuple, tuple[jax.stages.Compiled, int, float]] = {}  # the bytes each takes, and sends
-        self._sharers = () if devices is None else choose_devices(devices)
-        local = jax.local_devices()
-        self._mesh = jax.make_mesh((len(local),), ("batch",), (jax.sharding.AxisType.Auto,), devices=local)
-        self._model = jax.device_put(model, self._sharding())
+        self._runner = Runner(model, self.num_stages, devices)
 
     @property
     def _made_for(self) -> str:
         return " and ".join(f"x{scale}" for scale in self.scales)
+
+    @property
+    def compilations(self) -> int:
+        """Programs compiled so far, without those found in JAX's cache."""
+        return self._runner.programs.compilations
+
+    @property
+    def cache_hits(self) -> int:
+        """Programs found there."""
+        return self._runner.programs.cache_hits
+
+    @property
+    def seconds(self) -> float:
+        """Time spent running programs."""
+        return self._runner.programs.seconds
+
+    @property
+    def exchanged_bytes(self) -> float:
+        """What the busiest device has sent to others, where they share pictures."""
+        return self._runner.programs.exchanged_bytes
+
+    @property
+    def num_devices(self) -> int:
+        """How many share a picture; a small picture stays on fewer."""
+        return max(1, len(self._runner.sharers))
+
+    @property
+    def program_bytes(self) -> dict[tuple[int, ...], int]:
+        """Memory of each program that ran, by the shape of its LR batch."""
+        return self._runner.programs.bytes_of
 
     @property
     def peak_bytes(self) -> int:
@@ -164,14 +168,9 @@ class Upscaler:
         return max(self.program_bytes.values(), default=0)
 
     @property
-    def num_devices(self) -> int:
-        """How many share a picture; a small picture stays on fewer."""
-        return max(1, len(self._sharers))
-
-    @property
     def uses_noise_std(self) -> bool:
         """Whether the result depends on the noise level, so that `noise_std` may be given."""
-        return self._model.uses_noise_std
+        return self._runner.model.uses_noise_std
 
     @overload
     def upscale(self, image: Image.Image, **known: Any) -> Image.Image: ...
@@ -185,8 +184,11 @@ class Upscaler:
             point; a Pillow image; or the path of a picture, whose transparency is left out.
           value_range: The value of white of a floating-point array, such as 1 or 255 (the default). Has to be given
             where no value is above 1. That of integers is their type's.
-          known: What is known of this picture: `physics` or `blur`, and `noise_std`, as for `Upscaler`; and `scale`, by
-            what it is to be enlarged, as for `upscale_picture`.
+          known: What is known of this picture: `physics` or `blur`, and `noise_std`, as for `Upscaler`. And what is
+            wanted: `scale`, any factor up to the model's largest, or `size`: (width, height), one of which may be None,
+            or the length of the longer side; of another aspect ratio the picture is fitted into a size, unless `fit`
+            is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller sizes are reductions.
+            Blurs are told in the pixels of the model's own scale. The model's own scale, or the physics', by default.
         Returns: The picture, enlarged: an array of the same type and range (integers rounded and
           clipped; for a path (H, W, 1) or (H, W, 3)), or for a Pillow image a Pillow image of the same kind (grey or
           colour, with transparency or without), upright, with its profile and resolution.
@@ -205,7 +207,8 @@ class Upscaler:
         image = np.asarray(image)
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)) or 0 in image.shape:
             raise ValueError(f"a picture has shape (H, W), (H, W, 1) or (H, W, 3), not {image.shape}")
-        hr = self._upscale_one(image.reshape(*image.shape[:2], -1), value_range=value_range, **known)
+        hr, target = self._upscale_one(image.reshape(*image.shape[:2], -1), value_range=value_range, **known)
+        hr = target.cut(hr)
         return round_to(hr.reshape(*hr.shape[:2], *image.shape[2:]), image.dtype)
 
     def upscale_batch(
@@ -250,7 +253,7 @@ class Upscaler:
             raise ValueError(f"pictures have shape (N, H, W, 1) or (N, H, W, 3), not {lr.shape}")
         count, height, width, channels = lr.shape
         unit = np.float32(grey_level(lr, value_range))
-        if noise_std is not None and not self._model.uses_noise_std:
+        if noise_std is not None and not self._runner.model.uses_noise_std:
             raise ConfigError(f"{self.name} makes no use of a noise level: leave out `noise_std`")
         told = physics is not None or blur is not None
         if scale is None and physics is None and (told or self._physics is None):
@@ -271,7 +274,7 @@ class Upscaler:
         largest = max(1, min(self.batch_size, MAX_BATCH_PIXELS // (height * width * factor**2)))
         size = math.ceil(count / math.ceil(count / largest))
         if count > 1:
-            size = math.ceil(size / self._mesh.size) * self._mesh.size
+            size = math.ceil(size / self._runner.num_devices) * self._runner.num_devices
         for first in range(0, count, size):
             batch = np.asarray(lr[first : first + size], np.float32)
             batch = batch if unit == 1 else batch / unit
@@ -280,9 +283,7 @@ class Upscaler:
             hr = self._run_channels(filled, known.take(indices), all_stages)[..., : len(batch), :, :, :]
             yield hr if unit == 1 else hr * unit
 
-    def upscale_picture(
-        self, picture: Picture, scale: float | int | None = None, **known: Any
-    ) -> tuple[Picture, np.ndarray]:
+    def upscale_picture(self, picture: Picture, **known: Any) -> tuple[Picture, np.ndarray]:
         """Super-resolves a picture with all that belongs to it.
 
         Transparency is enlarged apart (bicubic), the colour under it filled from the visible neighbours; the resolution
@@ -290,9 +291,7 @@ class Upscaler:
 
         Args:
           picture: What to enlarge.
-          scale: Factor, at most the model's largest; between its own the next larger one's result is downsampled
-            (bicubic), and blurs are told in that one's pixels. The model's own, or the physics', by default.
-          known: `physics`, `blur`, `noise_std`, as for `upscale`.
+          known: `scale`, or `size` and `fit`; `physics` or `blur`; `noise_std`; as for `upscale`.
         Returns: The picture, and its pixels before rounding: float32 on 0..255.
         Raises:
           ConfigError: If the blur kernel is larger than the enlarged picture.
@@ -301,16 +300,40 @@ class Upscaler:
         pixels = picture.pixels
         if picture.alpha is not None:
             pixels = fill_transparent(pixels, picture.alpha)
-        hr = self._upscale_one(pixels, scale=scale, **known)
-        exact = hr / np.float32(257) if pixels.dtype == np.uint16 else hr
-        return scaled_picture(picture, round_to(hr, pixels.dtype)), exact
+        hr, target = self._upscale_one(pixels, **known)
+        result = cut_picture(scaled_picture(picture, round_to(hr, pixels.dtype)), target)
+        return result, target.cut(hr / np.float32(257) if pixels.dtype == np.uint16 else hr)
 
-    def _upscale_one(self, pixels: np.ndarray, scale: float | int | None = None, **known: Any) -> np.ndarray:
+    def _upscale_one(
+        self,
+        pixels: np.ndarray,
+        *,
+        scale: float | int | None = None,
+        size: Size | None = None,
+        fit: Fit = "contain",
+        value_range: float | int | None = None,
+        **known: Any,
+    ) -> tuple[np.ndarray, Target]:
+        """Returns the picture resized as wanted, float32 in its own range, and what is to be kept of it."""
         if known.get("blur") is not None:  # of one picture three axes are (k, k, C)
             known["blur"] = blur_kernels(known["blur"], color=True)
-        own = None if scale is None else self.own_scale(scale)
-        hr = self.upscale_batch(pixels[None], scale=own, **known)[0]
-        return hr if scale is None or scale == own else imresize(hr, size=scaled_size(pixels.shape, scale))
+        if scale is None and size is None:
+            hr = self.upscale_batch(pixels[None], value_range=value_range, **known)[0]
+            return hr, Target(hr.shape[:2], hr.shape[:2])
+        target = choose_target(pixels.shape, scale=scale, size=size, fit=fit)
+        factor = largest_factor(pixels.shape, target.size)
+        if factor <= 1 and min(self.scales) > 1:
+            grey_level(pixels, value_range)  # says what is wrong with it
+            return imresize(pixels.astype(np.float32), size=target.size), target
+        own = self.own_scale(factor if scale is None else scale)
+        hr = self.upscale_batch(pixels[None], value_range=value_range, scale=own, **known)[0]
+        if hr.shape[:2] == target.size:
+            return hr, target
+        hr, lr = imresize(hr, size=target.size), pixels.astype(np.float32)
+        told = any(value is not None for value in (self._physics, self._blur, self._noise_std, *known.values()))
+        if told or self.config.physics not in ("bicubic", "blur") or min(np.subtract(hr.shape, lr.shape)) < 0:
+            return hr, target  # another camera, or noise: to agree would be wrong
+        return agree(hr, lr), target
 
     def own_scale(self, scale: float | int) -> int:
         """Returns the model's own scale that serves to enlarge by any factor, the least that reaches it.
@@ -336,95 +359,12 @@ class Upscaler:
 
     def _run_ensemble(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
         if not self.ensemble:
-            return self._run_tiles(lr, known, all_stages)
+            return self._runner.run(lr, known, all_stages)
         total = np.zeros(())
         for flip in (False, True):
             for turns in range(4):
                 turned = np.rot90(lr[:, :, ::-1] if flip else lr, turns, axes=(1, 2))
-                hr = self._run_tiles(np.ascontiguousarray(turned), known.turned(turns, flip), all_stages)
+                hr = self._runner.run(np.ascontiguousarray(turned), known.turned(turns, flip), all_stages)
                 hr = np.rot90(hr, -turns, axes=(-3, -2)).astype(np.float64)
                 total = total + (hr[..., ::-1, :] if flip else hr)
         return (total / 8).astype(np.float32)
-
-    def _run_tiles(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
-        """Works on large pictures window by window, where no stage looks at the picture as a whole."""
-        size, halo = (lr.shape[1], lr.shape[2]), self._model.reach(known.physics, self.num_stages)
-        if halo is None or all_stages or (known.noise_std is None and self._model.uses_noise_std):
-            return self._run_program(lr, known, all_stages)
-        most = MAX_WINDOW_FEATURES // self._model.features_per_lr_pixel * self.num_devices
-        window = choose_window(size, halo, most)
-        if window == size:
-            return self._run_program(lr, known, all_stages)
-        return upscale_windows(
-            lr, lambda part: self._run_program(part, known, False), scale=known.physics.scale, window=window, halo=halo
-        )
-
-    def _run_program(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
-        """Compiles for the shapes, if they are new, and runs."""
-        layout = self._layout(lr, known) if self._sharers else None
-        arguments = self._arguments(lr, known) if layout is None else self._spread_arguments(layout, lr, known)
-        key = (lr.shape, all_stages, jax.tree.structure(arguments[2:]), *map(np.shape, jax.tree.leaves(arguments[2])))
-        try:
-            if key not in self._programs:
-                if len(self._programs) == MAX_PROGRAMS:
-                    del self._programs[next(iter(self._programs))]
-                self._programs[key] = self._compile(arguments, all_stages, layout)
-            program, self.program_bytes[lr.shape], sent = self._programs[key]
-            start = time.perf_counter()
-            result = program(*arguments)
-            hr = np.asarray(result) if layout is None else gather(layout, result, known.physics.scale)
-            self.seconds += time.perf_counter() - start
-            self.exchanged_bytes += sent
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise does_not_fit(lr) from error
-        return hr
-
-    def _arguments(self, lr: np.ndarray, known: Conditions) -> tuple[Any, ...]:
-        """Puts the pictures of a batch on the devices, several on each or all on all."""
-        split = "batch" if len(lr) % self._mesh.size == 0 else None
-        physics = jax.tree.map(
-            lambda axis, leaf: jax.device_put(leaf, self._sharding(None if axis is None else split)),
-            known.physics.axes(),
-            known.physics,
-            is_leaf=lambda axis: axis is None,
-        )
-        noise_std = None if known.noise_std is None else jax.device_put(known.noise_std, self._sharding(split))
-        return self._model, jax.device_put(lr, self._sharding(split)), physics, noise_std
-
-    def _layout(self, lr: np.ndarray, known: Conditions) -> Layout | None:
-        """Returns how the devices share a picture; None if it is too small for that."""
-        layout = make_layout(self._sharers, self._model, known.physics, (lr.shape[1], lr.shape[2]))
-        least = len(self._sharers) if jax.process_count() > 1 else 2  # a process without a part cannot help
-        return layout if layout.devices >= least else None
-
-    def _spread_arguments(self, layout: Layout, lr: np.ndarray, known: Conditions) -> tuple[Any, ...]:
-        """Puts a tile of the pictures on each device."""
-        known = known if known.noise_std is None else known._replace(noise_std=np.asarray(known.noise_std))
-        tiles = sees_tiles(
-            self._model, known.physics, estimates_noise=known.noise_std is None, num_stages=self.num_stages
-        )
-        model, physics, noise_std = place(layout, (self._model, known.physics, known.noise_std))
-        return model, place_picture(layout, lr, tiles=tiles), physics, noise_std
-
-    def _compile(
-        self, arguments: tuple[Any, ...], all_stages: bool, layout: Layout | None
-    ) -> tuple[jax.stages.Compiled, int, float]:
-        def run(model: ISRResCNet, lr: jax.Array, physics: Physics, noise_std: jax.Array | None) -> jax.Array:
-            options: Any = {"physics": physics, "num_stages": self.num_stages, "all_stages": all_stages}
-            if layout is None:
-                return model(lr, noise_std=noise_std, **options)
-            return spread_model(layout, model, lr, noise_std=noise_std, **options)
-
-        traced = jax.jit(run).trace(*arguments)
-        program, from_cache = compile_program(traced.lower(), compiler_options(self.config))
-        self.cache_hits += from_cache
-        self.compilations += not from_cache
-        needed = needed_bytes(program)
-        if jax.default_backend() == "cpu" and needed > memory_of_host():
-            raise does_not_fit(arguments[1], needed)  # else the system would end the process
-        return program, needed, 0.0 if layout is None else count_work(traced.jaxpr).sent_bytes
-
-    def _sharding(self, *axes: str | None) -> jax.sharding.NamedSharding:
-        return jax.sharding.NamedSharding(self._mesh, jax.sharding.PartitionSpec(*axes))

@@ -122,6 +122,7 @@ class _Unobserved(Physics, kw_only=False):
     observes = False
     reach = 0
     start_reach = 1
+    mirrors = True
 
     def initial_estimate(self, y: Images) -> Images:
         return jax.image.resize(y, self.hr_shape(y.shape), "bilinear")

@@ -49,6 +49,8 @@ class Physics(struct.PyTreeNode, kw_only=True):
     """How many LR pixels to each side of its block a pixel of the initial estimate sees; None: the whole picture."""
     observes: ClassVar[bool] = True
     """Whether there is an H at all; without one only the initial estimate has a meaning."""
+    mirrors: ClassVar[bool] = False
+    """Whether H and the initial estimate see beyond the border the mirror image, edge pixels repeated, and no more."""
 
     def apply(self, x: Images) -> Images:
         """Returns H x. The one method a physics must have; linear in x."""
@@ -58,6 +60,11 @@ class Physics(struct.PyTreeNode, kw_only=True):
         """Returns the shape (N, H, W, C) of the HR pictures that LR pictures of a shape come from."""
         n, h, w, c = lr_shape
         return n, h * self.scale, w * self.scale, c
+
+    def inside(self, height: int, width: int) -> Float[Array, "1 height width 1"] | None:
+        """Returns where an LR array of a height and width has pixels of a picture; None: everywhere."""
+        del height, width
+        return None
 
     def adjoint(self, y: Images) -> Images:
         """Returns H^T y, derived from `apply`."""

@@ -39,6 +39,7 @@ class ReleasedBicubic(Released):
     """
 
     reach = 2
+    """Of the way back; the way down sees one pixel."""
 
     def apply(self, x: Images) -> Images:
         """Keeps the first pixel of each block."""

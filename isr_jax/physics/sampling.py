@@ -30,6 +30,7 @@ class Bicubic(Physics, kw_only=False):
     scale: int = struct.field(pytree_node=False)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     start_reach = 2
+    mirrors = True
 
     def __post_init__(self) -> None:
         _check_scale("Bicubic", self.scale)
@@ -116,6 +117,7 @@ class BoxAverage(Physics, kw_only=False):
 
     reach = 0
     start_reach = 2
+    mirrors = True
 
     def __post_init__(self) -> None:
         _check_scale("BoxAverage", self.scale)
@@ -149,6 +151,7 @@ class Identity(Physics):
 
     scale = 1
     reach = start_reach = 0
+    mirrors = True
 
     def apply(self, x: Images) -> Images:
         """Returns x."""

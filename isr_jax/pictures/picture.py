@@ -29,10 +29,6 @@ class Picture:
     remarks: tuple[str, ...] = ()
     """What its reader should be told: damage that was mended, colours that could not be kept; one sentence each."""
 
-    def scaled_size(self, scale: float | int) -> tuple[int, int]:
-        """Returns the height and width enlarged by any factor, at least one pixel each."""
-        return scaled_size(self.pixels.shape, scale)
-
 
 def scaled_size(shape: tuple[int, ...], scale: float | int) -> tuple[int, int]:
     """Returns the height and width of a picture of a shape (H, W, ...) enlarged by any factor, at least 1 each."""

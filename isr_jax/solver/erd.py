@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from isr_jax.config import ERDConfig
-from isr_jax.solver.layers import INPUT_AXIS, Conv, PReLU, ResidualBlock, activate_convolve
+from isr_jax.solver.layers import INPUT_AXIS, Conv, Inside, PReLU, ResidualBlock, activate_convolve, only_inside
 
 NOISE_UNIT = 50
 """Noise level, on 0..255, that is 1 on the noise plane of a network at LR resolution, whose pictures are on 0..1."""
@@ -119,6 +119,11 @@ class ERD(nnx.Module):
         return own if self.config.resolution == "lr" else math.ceil(own / self.scale)
 
     @property
+    def can_be_padded(self) -> bool:
+        """Whether pictures may be smaller than their arrays (`inside`): where no border is reflected."""
+        return self.config.border == "zero" and self.config.resolution == "lr"
+
+    @property
     def features_per_lr_pixel(self) -> int:
         """How many numbers a feature map has for each LR pixel."""
         return self.config.features * (1 if self.config.resolution == "lr" else self.scale**2)
@@ -133,6 +138,7 @@ class ERD(nnx.Module):
         lr_residual: Float[Array, "batch lr_height lr_width channels"] | None = None,
         noise_std: Float[Array, " batch"] | None = None,
         carried: Float[Array, "batch lr_height lr_width features"] | None = None,
+        inside: Inside = None,
     ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch rows cols features"] | None]:
         """Estimates the noise in each image.
 
@@ -141,6 +147,7 @@ class ERD(nnx.Module):
           lr_residual: H x - y on the same scale; at LR resolution only.
           noise_std: Noise level per image on the same scale; only if the configuration has a noise plane.
           carried: Features of the previous stage; only if the configuration carries them.
+          inside: Where the pictures are, if they are smaller than their arrays; only if `can_be_padded`.
         Returns: The noise estimate (shape and unit of the picture), and the last features if they are carried.
         """
         at_lr, scale = self.config.resolution == "lr", self.scale
@@ -157,20 +164,20 @@ class ERD(nnx.Module):
         if carried is not None:
             parts.append(carried)
         x = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else image
-        encoded = encoder(x.astype(self._dtype))
-        hidden = self._run_blocks(encoded) if self.config.feedback_steps == 0 else encoded
+        encoded = encoder(only_inside(x, inside).astype(self._dtype))
+        hidden = self._run_blocks(encoded, inside) if self.config.feedback_steps == 0 else encoded
         for _ in range(self.config.feedback_steps):
             # Note: the released code concatenates the features with themselves, the paper's figure with the encoder's.
             other = hidden if self.config.feedback_input == "hidden" else encoded
             both = jnp.concatenate([hidden, other], axis=-1)
-            hidden = self._run_blocks(activate_convolve(self.compress_prelu, self.compress, both))
-        noise = decoder(hidden, dtype=jnp.float32)
+            hidden = self._run_blocks(activate_convolve(self.compress_prelu, self.compress, both), inside)
+        noise = decoder(only_inside(hidden, inside), dtype=jnp.float32)
         features = hidden.astype(jnp.float32) if self.config.carry_features else None
         return (depth_to_space(noise, scale) * 255 if at_lr else noise), features
 
-    def _run_blocks(self, x: Array) -> Array:
+    def _run_blocks(self, x: Array, inside: Inside) -> Array:
         for block in self.blocks:
-            x = block(x)
+            x = block(x, inside)
         return x
 
 

@@ -17,6 +17,9 @@ Border = Literal["reflect", "zero"]
 OUTPUT_AXIS = 3
 INPUT_AXIS = 2
 
+Inside = Float[Array, "1 _ _ 1"] | None
+"""1 where there is a picture and 0 beyond, where pictures are smaller than their arrays; None: everywhere."""
+
 
 class Conv(nnx.Module):
     r"""A same-size convolution with bias, optionally weight-normalised: w = gain * v / ||v||.
@@ -113,21 +116,28 @@ class ResidualBlock(nnx.Module):
         self.prelu2 = PReLU(features)
         self.conv2 = conv(kernel_init=kernel_init)
 
-    def __call__(self, x: Float[Array, "batch height width features"]) -> Float[Array, "batch height width features"]:
+    def __call__(
+        self, x: Float[Array, "batch height width features"], inside: Inside = None
+    ) -> Float[Array, "batch height width features"]:
         """Adds the branch's output to the input, or replaces it where there is no shortcut."""
-        y = activate_convolve(self.prelu1, self.conv1, x)
-        y = activate_convolve(self.prelu2, self.conv2, y)
+        y = activate_convolve(self.prelu1, self.conv1, x, inside)
+        y = activate_convolve(self.prelu2, self.conv2, y, inside)
         return x + y if self.shortcut else y
 
 
 @functools.partial(jax.checkpoint, prevent_cse=False)
-def activate_convolve(prelu: PReLU, conv: Conv, x: Array) -> Array:
+def activate_convolve(prelu: PReLU, conv: Conv, x: Array, inside: Inside = None) -> Array:
     """PReLU and then a convolution, of which the backward pass keeps nothing but x.
 
     The rectified and padded maps are made again from x, which is cheap; the convolution itself is not repeated, for
     nothing of its derivative needs its output. It halves the memory of a training step.
     """
-    return conv(prelu(x))
+    return conv(only_inside(prelu(x), inside))
+
+
+def only_inside(x: Array, inside: Inside) -> Array:
+    """Returns feature maps with zeros outside of the picture: what a convolution with zero border sees there."""
+    return x if inside is None else x * inside.astype(x.dtype)
 
 
 Module = TypeVar("Module", bound=nnx.Module)

@@ -1,5 +1,6 @@
 """The proximal step's projection and its radius."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,7 +23,9 @@ def noise_radius(
 
 
 def project_l2_ball(
-    residual: Float[Array, "batch height width channels"], radius: Float[Array, " batch"]
+    residual: Float[Array, "batch height width channels"],
+    radius: Float[Array, " batch"],
+    reduce: Callable[[Array], Array] | None = None,
 ) -> Float[Array, "batch height width channels"]:
     r"""Projects each residual image onto the l2 ball of its own radius.
 
@@ -32,6 +35,7 @@ def project_l2_ball(
     Args:
       residual: Noise estimate, intensity units on the 0..255 scale.
       radius: Ball radius per image, same units, not negative; 0 gives 0.
+      reduce: Where `residual` is a part of each image: makes the squared norm of the whole (N,) of the part's.
     Returns: The residual, unchanged inside the ball, on its surface outside.
     Raises:
       ValueError: If `radius` does not have one entry per image.
@@ -41,6 +45,7 @@ def project_l2_ball(
     if radius.shape != residual.shape[:1]:
         raise ValueError(f"radius has shape {radius.shape}; {residual.shape[0]} images need one entry each")
     squared_norm = jnp.sum(jnp.square(residual.astype(jnp.float32)), axis=(1, 2, 3))
+    squared_norm = squared_norm if reduce is None else reduce(squared_norm)
     tiny = jnp.finfo(jnp.float32).tiny
     factor = radius / jnp.sqrt(jnp.maximum(squared_norm, jnp.maximum(jnp.square(radius), tiny)))
     return residual * factor[:, None, None, None].astype(residual.dtype)

@@ -193,8 +193,8 @@ class ISRResCNet(nnx.Module):
         parameters = self._stage_parameters(prior, slice(first, last), observation.physics)
         return jax.lax.scan(jax.checkpoint(stage) if config.remat else stage, state, parameters)
 
-    def terms(self, observation: Observation, state: SolverState, stage: int) -> StageTerms:
-        """Returns what one stage makes of the state before it, term by term."""
+    def terms(self, observation: Observation, state: SolverState, stage: Any) -> StageTerms:
+        """Returns what one stage, a number that may be traced, makes of the state before it, term by term."""
         prior = self._folded_prior()
         parameters = self._stage_parameters(prior, stage, observation.physics)
         return self._stage(observation, state, parameters, parameters.prior or prior)
@@ -234,6 +234,28 @@ class ISRResCNet(nnx.Module):
         stages = config.num_stages if num_stages is None else num_stages
         return physics.start_reach + stages * (step + self.prior.reach) + config.final_data_step * step
 
+    def stage_reach(self, physics: Physics | None = None) -> int | None:
+        """Returns how far a pixel of one stage's noise estimate sees, in LR pixels.
+
+        None if it sees the whole picture, if more than a subtraction and clipping follows the projection, or if
+        something is carried from stage to stage.
+        """
+        config = self.config
+        physics = make_physics(config.physics, scale=config.scale) if physics is None else physics
+        step = self.data_step.reach(physics) if physics.observes else 0
+        last = config.projection and config.data_step_place == "before" and not config.final_data_step
+        if not last or config.start_weights or physics.lr_size is not None:
+            return None
+        if self.prior.init_carry((1, 1, 1, config.channels)) is not None or step is None or self.prior.reach is None:
+            return None
+        return step + self.prior.reach
+
+    def can_be_padded(self, physics: Physics | None = None) -> bool:
+        """Whether pictures of a physics (the model's own by default) may be smaller than their arrays, as `Padded`."""
+        physics = make_physics(self.config.physics, scale=self.config.scale) if physics is None else physics
+        local = self.reach(physics) is not None
+        return local and physics.mirrors and getattr(self.prior, "can_be_padded", False)
+
     @property
     def features_per_lr_pixel(self) -> int:
         """How many numbers a feature map of the network has for each LR pixel: what its memory goes with."""
@@ -256,7 +278,7 @@ class ISRResCNet(nnx.Module):
     def _of_scale(self, log_weights: nnx.Param, physics: Physics) -> Array:
         return log_weights[self.config.scales.index(physics.scale)] if self.config.scales else log_weights[...]
 
-    def _stage_parameters(self, prior: Any, stages: slice | int, physics: Physics) -> StageParameters:
+    def _stage_parameters(self, prior: Any, stages: Any, physics: Physics) -> StageParameters:
         config, amount = self.config, None
         if self.data_step.solves:
             amount = self._of_scale(self.log_weight, physics)[stages]
@@ -292,7 +314,9 @@ class ISRResCNet(nnx.Module):
         else:
             u, lr_residual = z, observation.physics.apply(z) - observation.lr
         seen = u if observation.shown is None else jnp.concatenate([u, observation.shown], axis=-1)
-        noise, carried = prior(seen, lr_residual, observation.noise_std, state.carried)
+        inside = observation.physics.inside(*observation.lr.shape[1:3])
+        padded: dict[str, Any] = {} if inside is None else {"inside": inside}
+        noise, carried = prior(seen, lr_residual, observation.noise_std, state.carried, **padded)
         removed = noise
         if config.projection:
             radius = noise_radius(observation.noise_std, parameters.log_radius, noise[0].size)
