@@ -16,7 +16,7 @@ from random_model import save_random_model
 from isr_jax import upscale
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ConfigError
-from isr_jax.inference.spatial import choose_devices, choose_grid
+from isr_jax.inference.layout import choose_devices, choose_grid
 from isr_jax.inference.upscaler import load
 from isr_jax.pictures.images import read_image, write_image
 

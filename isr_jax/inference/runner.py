@@ -6,17 +6,9 @@ import jax
 import numpy as np
 
 from isr_jax.inference.conditions import Conditions
+from isr_jax.inference.layout import Layout, choose_devices, gather, place, place_picture
 from isr_jax.inference.programs import Programs
-from isr_jax.inference.spatial import (
-    Layout,
-    choose_devices,
-    gather,
-    make_layout,
-    place,
-    place_picture,
-    sees_tiles,
-    spread_model,
-)
+from isr_jax.inference.spatial import make_layout, sees_tiles, spread_model
 from isr_jax.inference.spatial_plan import count_work
 from isr_jax.inference.stages import solve_by_stages
 from isr_jax.inference.tiles import Window, choose_window, share_window, upscale_windows

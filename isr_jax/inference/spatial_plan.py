@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr  # pyright: ignore[reportPrivateImportUsage]
 from jax.sharding import AbstractMesh, AxisType
 
+from isr_jax.inference.layout import AXES, Layout, choose_grid
 from isr_jax.inference.programs import needed_bytes
-from isr_jax.inference.spatial import AXES, Layout, choose_grid, least_tile, sees_tiles, spread_model
+from isr_jax.inference.spatial import least_tile, sees_tiles, spread_model
 from isr_jax.inference.tiles import cover
 from isr_jax.physics.names import make_physics
 from isr_jax.solver.compilation import compiler_options
