@@ -33,6 +33,7 @@ COMMANDS = {
 EXTRAS = {
     "train": ("matplotlib", "optax", "orbax", "tensorboardX", "tensorflow", "tensorflow_datasets", "tqdm"),
     "serve": ("anyio", "starlette", "uvicorn"),
+    "jpeg": ("jpeglib",),
     "demo": ("skimage", "sklearn"),
 }
 """Which extra of the package brings which import."""
