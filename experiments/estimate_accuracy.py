@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> None:
             right = 0
             for hr in pictures:
                 small = Image.fromarray(imresize(hr, 0.5))
-                large = small.resize(tuple(round(n * factor) for n in small.size), how)
+                large = small.resize((round(small.width * factor), round(small.height * factor)), how)
                 told_factor = find_enlargement(np.asarray(large))
                 right += told_factor is not None and abs(told_factor / factor - 1) < 0.05
             cells.append(f"{right} of {len(pictures)}")

@@ -125,7 +125,7 @@ def fit(files: list[Path], output: Path) -> None:
     error = np.zeros(len(x))
     for side in (0, 1):
         judge = MLPRegressor(max_iter=150, **options).fit(x[half != side], (y / unit)[half != side])
-        error[half == side] = np.abs(judge.predict(x[half == side])[:, 0] * unit[0] - y[half == side, 0])
+        error[half == side] = np.abs(np.asarray(judge.predict(x[half == side]))[:, 0] * unit[0] - y[half == side, 0])
     print(f"mean error of the width, unseen crops: {error.mean():.3f} HR pixels")
     y = np.column_stack([y, np.log(error + 0.05) + 0.25])  # the mean of a logarithm lies below that of the error
     unit = np.append(unit, 1.0)
@@ -133,7 +133,7 @@ def fit(files: list[Path], output: Path) -> None:
     arrays: dict[str, np.ndarray] = {"mean": mean, "std": std, "unit": unit}
     for k, (weights, biases) in enumerate(zip(network.coefs_, network.intercepts_, strict=True)):
         arrays |= {f"w{k}": weights, f"b{k}": biases}
-    small = {name: array.astype(np.float16) for name, array in arrays.items()}
+    small: dict[str, Any] = {name: array.astype(np.float16) for name, array in arrays.items()}
     replace_file(output, lambda path: np.savez_compressed(path, **small))
     print(f"{output}: {output.stat().st_size / 1000:.1f} kB, {network.n_iter_} passes over {len(x)} pictures")
 

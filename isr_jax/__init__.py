@@ -4,7 +4,7 @@ model = isr_jax.load("run_or_file")
 sr = model.upscale(image)           # an array (floating point: 0..255 unless said), a Pillow image or a path
 isr_jax.run_benchmark([model, "bicubic"], "Set5").rows
 
-print(isr_jax.estimate_degradation("photo.jpg", scale=4))           # blur 1.4 px, noise 3.0, JPEG 75 (4:2:0)
+print(isr_jax.estimate_degradation("photo.jpg", scale=4))           # blur 0.7 px, noise 0.4, JPEG 75 (4:2:0)
 
 run = isr_jax.fit(config, "run")    # train, or go on with a run: isr_jax.config says what a configuration is
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -180,3 +181,18 @@ def test_real_pictures_have_an_estimate(shared):
         assert str(estimate)
         assert (estimate.jpeg is not None and estimate.jpeg.from_file) == (read_image(path).format == "JPEG")
     assert time.monotonic() - start < 60
+
+
+def test_the_physics_is_matlabs_reduction_of_the_blurred_picture(photo):
+    flat = isr_jax.estimate_degradation(np.zeros((40, 40), np.uint8), scale=2)
+    assert flat.physics() == isr_jax.Bicubic(2)
+    estimate = isr_jax.estimate_degradation(blurred(photo, 0.6))
+    physics = estimate.physics()
+    assert physics.scale == 4
+    hr = np.zeros((1, 128, 128, 1), np.float32)
+    hr[0, 64, 64] = 1
+    seen = np.asarray(physics.inner.apply(jnp.asarray(hr)))[0, :, :, 0]
+    along = np.arange(128) - 64
+    assert np.sqrt((seen * along[:, None] ** 2).sum()) == pytest.approx(estimate.blur_std, rel=0.1)
+    with pytest.raises(ConfigError, match="whole"):
+        isr_jax.estimate_degradation(photo, scale=1.5).physics()

@@ -98,6 +98,27 @@ class Estimate:
         yield "noise: cannot tell" if self.noise_std is None else f"noise {self.noise_std:.1f}"
         yield "no JPEG" if self.jpeg is None else str(self.jpeg)
 
+    def physics(self) -> Any:
+        """Returns the physics that is believed, for `Upscaler`: MATLAB's bicubic reduction of the blurred picture.
+
+        All blurs of one scale have kernels of one size, so that one program serves them; where the blur cannot be told
+        it is MATLAB's reduction alone, which cannot harm.
+
+        Raises:
+          ConfigError: If the scale is not whole.
+        """
+        from isr_jax.physics.blur import Blur  # here: estimating must not wait for JAX
+        from isr_jax.physics.kernels import gaussian_kernel
+        from isr_jax.physics.sampling import Bicubic
+
+        if self.scale != int(self.scale):
+            raise ConfigError(f"`scale` is {self.scale}; a physics reduces by a whole number: give one")
+        sample = Bicubic(int(self.scale))
+        if self.blur is None:
+            return sample
+        kernel = gaussian_kernel(self.blur[:2], math.radians(self.blur[2]), radius=4 * sample.scale)
+        return sample @ Blur(kernel)
+
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON stores it."""
         return asdict(self)

@@ -5,7 +5,7 @@ noise alone is in grey levels. NumPy only, a few tens of milliseconds whatever t
 """
 
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt
@@ -145,7 +145,7 @@ def _edges(windows: np.ndarray) -> np.ndarray:
     References: Zhuo & Sim 2011, Defocus map estimation from a single image.
     """
     taps = np.array([0.0545, 0.2442, 0.4026, 0.2442, 0.0545], np.float32)  # a Gaussian of standard deviation 1
-    again = sum(t * windows[:, k : WINDOW - 4 + k] for k, t in enumerate(taps))
+    again: Any = sum(t * windows[:, k : WINDOW - 4 + k] for k, t in enumerate(taps))
     again = sum(t * again[:, :, k : WINDOW - 4 + k] for k, t in enumerate(taps))
     left, steep = [], []
     for dy, dx in DIRECTIONS:

@@ -4,7 +4,7 @@ On its grid of 8x8 blocks, wherever that begins after a crop, a picture that was
 multiples of the file's steps, but for the rounding of pixels; most are 0. NumPy only.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt
@@ -140,4 +140,5 @@ def _undo_doubling(plane: np.ndarray, axis: int) -> np.ndarray:
     root = 3 - 2 * np.sqrt(2)
     taps = (8 / (6 - 2 * root)) * (-root) ** np.abs(np.arange(-5, 6))
     padded = np.pad(half, ((5, 5), (0, 0)), mode="edge")
-    return np.moveaxis(sum(t * padded[k : k + len(half)] for k, t in enumerate(taps)), 0, axis)
+    undone: Any = sum(t * padded[k : k + len(half)] for k, t in enumerate(taps))
+    return np.moveaxis(undone, 0, axis)
