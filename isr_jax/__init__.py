@@ -4,6 +4,8 @@ model = isr_jax.load("run_or_file")
 sr = model.upscale(image)           # an array (floating point: 0..255 unless said), a Pillow image or a path
 isr_jax.run_benchmark([model, "bicubic"], "Set5").rows
 
+print(isr_jax.estimate_degradation("photo.jpg", scale=4))           # blur 0.7 px, noise 0.4, JPEG 75 (4:2:0)
+
 run = isr_jax.fit(config, "run")    # train, or go on with a run: isr_jax.config says what a configuration is
 
 physics = isr_jax.Decimation(2) @ isr_jax.Blur(kernel)             # y = H x + n; or a subclass of isr_jax.Physics
@@ -16,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from isr_jax.benchmark.benchmark import run_benchmark as run_benchmark
+    from isr_jax.inference.estimate import Estimate as Estimate
+    from isr_jax.inference.estimate import estimate_degradation as estimate_degradation
     from isr_jax.inference.upscaler import load as load
     from isr_jax.physics.blur import Blur as Blur
     from isr_jax.physics.check import check_physics as check_physics
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "training.loop": "fit",
+    "inference.estimate": "Estimate estimate_degradation",
     "inference.upscaler": "load",
     "benchmark.benchmark": "run_benchmark",
     "physics.physics": "Physics",
@@ -57,6 +62,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "ConjugateGradient",
     "Decimation",
     "Denoiser",
+    "Estimate",
     "Gradient",
     "Identity",
     "Mask",
@@ -64,6 +70,7 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "Physics",
     "Resize",
     "check_physics",
+    "estimate_degradation",
     "fit",
     "half_quadratic_splitting",
     "load",

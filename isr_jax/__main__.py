@@ -26,6 +26,7 @@ COMMANDS = {
     "replay": "repeat a training step that was not finite: isr-jax replay RUN/nonfinite_STEP",
     "evaluate": "PSNR and SSIM on a folder of pictures: isr-jax evaluate --model MODEL --data DIR",
     "upscale": "super-resolve pictures: isr-jax upscale INPUT... --output PATH --model MODEL",
+    "inspect": "what happened to pictures, blur, noise, JPEG: isr-jax inspect FILE...",
     "serve": "a local page to super-resolve pictures in the browser: isr-jax serve",
     "convert": "PyTorch weights to a model file, and back: isr-jax convert IN OUT",
     "export": "a model as one StableHLO file: isr-jax export MODEL --format stablehlo",
@@ -34,6 +35,7 @@ COMMANDS = {
 EXTRAS = {
     "train": ("matplotlib", "optax", "orbax", "tensorboardX", "tensorflow", "tensorflow_datasets", "tqdm"),
     "serve": ("anyio", "starlette", "uvicorn"),
+    "jpeg": ("jpeglib",),
     "demo": ("skimage", "sklearn"),
 }
 """Which extra of the package brings which import."""

@@ -1,0 +1,145 @@
+"""Super-resolution where the blur is not known: the protocol of IKC and DASR; and the same with noise and JPEG.
+
+    python experiments/unknown_blur.py --data Set5 --scale 4 --json unknown_blur.json
+    python experiments/unknown_blur.py --data Set14 --scale 4 --table noise
+    python experiments/unknown_blur.py --data Set14 --scale 4 --table jpeg
+
+Full-size pictures are blurred by an isotropic Gaussian of 21x21 pixels, reduced by MATLAB's bicubic, made noisy and
+compressed as the table says, rounded to 8 bits; scored are PSNR and SSIM of Y without `scale` pixels on each border.
+"bicubic" and "isr-lite" are told nothing; "known" is the model told the truth, "estimated" told what
+`isr_jax.estimate_degradation` believes, or MATLAB's bicubic alone where that cannot tell. IKC and DASR publish the
+first table.
+
+References: Gu et al. 2019 (arXiv 1904.03377, IKC); Wang et al. 2021 (arXiv 2104.00416, DASR).
+"""
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from isr_jax.__main__ import exit_code
+from isr_jax.config import ConfigError
+from isr_jax.files import replace_file
+from isr_jax.inference.estimate import estimate_degradation
+from isr_jax.inference.upscaler import load
+from isr_jax.physics.blur import Blur
+from isr_jax.physics.kernels import gaussian_kernel
+from isr_jax.physics.physics import Physics
+from isr_jax.physics.resize import imresize
+from isr_jax.physics.sampling import Bicubic
+from isr_jax.pictures.metrics import round_to_8_bits, score_picture
+from isr_jax.pictures.pairs import read_dataset
+from isr_jax.startup import prepare_process
+
+RADIUS = 10
+SHIPPED = "isr-any"
+
+
+class Case(NamedTuple):
+    """What is done to the pictures."""
+
+    width: float = 0.0
+    """Of the blur, HR pixels."""
+    noise_std: float = 0.0
+    quality: int | None = None
+    """Of the JPEG, 4:2:0 as most files are."""
+
+
+def cases(table: str, scale: int) -> list[Case]:
+    """Returns the columns of a table: widths grow with the scale, as in the papers."""
+    if table == "blur":
+        return [Case(round(k * scale * 0.3, 2)) for k in range(4)]
+    if table == "noise":
+        return [Case(0.0, level) for level in (3.0, 5.0, 10.0, 15.0, 25.0)]
+    return [Case(0.0, 0.0, quality) for quality in (30, 40, 50, 60, 70, 80, 90)]
+
+
+def camera(scale: int, width: float) -> Physics:
+    """Returns MATLAB's reduction of a picture under a Gaussian."""
+    return Bicubic(scale) @ Blur(gaussian_kernel((width, width), radius=RADIUS))
+
+
+def observed(hr: np.ndarray, case: Case, scale: int) -> np.ndarray:
+    """Returns the LR picture."""
+    y = np.asarray(camera(scale, case.width).apply(jnp.asarray(hr[None], jnp.float32)))[0]
+    lr = round_to_8_bits(y + np.random.default_rng(0).normal(0, case.noise_std, y.shape))
+    if case.quality is None:
+        return lr
+    stream = io.BytesIO()
+    Image.fromarray(lr.squeeze()).save(stream, "JPEG", quality=case.quality)
+    return np.asarray(Image.open(stream)).reshape(lr.shape)
+
+
+Method = Callable[[np.ndarray, Case], np.ndarray]
+
+
+def methods(scale: int, name: str | None) -> dict[str, Method]:
+    """Returns what enlarges LR pictures of a case."""
+    lite = load(f"isr-lite-x{scale}")
+    found: dict[str, Method] = {
+        "bicubic": lambda lr, case: imresize(lr, scale),
+        "isr-lite": lambda lr, case: lite.upscale(lr),
+    }
+    try:
+        model = load(name or SHIPPED)
+    except ConfigError:
+        if name is not None:
+            raise
+        print(f"{SHIPPED} is not shipped yet: name a --model for the rows of known and estimated", file=sys.stderr)
+        return found
+
+    def told(lr: np.ndarray, physics: Physics, noise_std: float) -> np.ndarray:
+        noise: dict[str, Any] = {"noise_std": noise_std} if model.uses_noise_std else {}
+        return round_to_8_bits(model.upscale_batch(lr[None], physics=physics, **noise)[0])
+
+    def estimated(lr: np.ndarray, case: Case) -> np.ndarray:
+        estimate = estimate_degradation(lr, scale=scale)
+        return told(lr, estimate.physics(), estimate.noise_std or 0.0)
+
+    known: Method = lambda lr, case: told(lr, camera(scale, case.width), case.noise_std)  # noqa: E731
+    return found | {"known": known, "estimated": estimated}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints the table in Markdown as it comes, and writes the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--scale", type=int, default=4)
+    parser.add_argument("--table", choices=("blur", "noise", "jpeg"), default="blur")
+    parser.add_argument("--model", help=f"told the blur and the noise; {SHIPPED} where it is shipped")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args(argv)
+    prepare_process()
+    scale, columns = arguments.scale, cases(arguments.table, arguments.scale)
+    pairs = list(read_dataset(arguments.data, scale).pairs)
+    lrs = {case: [observed(pair.hr, case, scale) for pair in pairs] for case in columns}
+    rows = []
+    heads = {"blur": lambda c: f"width {c.width:g}", "noise": lambda c: f"noise {c.noise_std:g}"}
+    head = heads.get(arguments.table, lambda c: f"JPEG {c.quality}")
+    print(f"| {arguments.data.name} x{scale} | {' | '.join(map(head, columns))} |")
+    print("| --- " * (1 + len(columns)) + "|")
+    for name, enlarge in methods(scale, arguments.model).items():
+        for case in columns:
+            scores = [
+                score_picture(enlarge(lr, case), pair.hr, scale, ("psnr_y", "ssim_y"))
+                for lr, pair in zip(lrs[case], pairs, strict=True)
+            ]
+            means = {metric: float(np.mean([s[metric] for s in scores])) for metric in ("psnr_y", "ssim_y")}  # pyright: ignore
+            rows.append({"method": name, **case._asdict(), **means})
+        psnr = [f"{row['psnr_y']:.2f}" for row in rows[-len(columns) :]]
+        print(f"| {name} | {' | '.join(psnr)} |", flush=True)
+        if arguments.json:
+            text = json.dumps({"data": arguments.data.name, "scale": scale, "model": arguments.model, "rows": rows})
+            replace_file(arguments.json, lambda path, text=text: path.write_text(text))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(main))

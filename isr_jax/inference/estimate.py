@@ -1,0 +1,251 @@
+"""What happened to a picture: blur, noise, JPEG, an earlier enlargement; or "cannot tell".
+
+`estimate_degradation` needs NumPy alone, and little time, for it looks at a sample of windows. Blur and noise come from
+a small network that `experiments/estimate_training.py` trained on `isr_jax.physics`; the rest is counted.
+"""
+
+import functools
+import io
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from PIL import Image, JpegImagePlugin
+
+from isr_jax.config import ConfigError
+from isr_jax.inference.estimate_enlargement import find_enlargement
+from isr_jax.inference.estimate_features import features, most_noise, sample_windows
+from isr_jax.inference.estimate_jpeg import find_jpeg
+from isr_jax.physics.jpeg_tables import quality_tables, table_quality
+from isr_jax.pictures.images import read_image
+from isr_jax.pictures.picture import Picture
+from isr_jax.pictures.pillow import picture_from_pillow
+from isr_jax.pictures.sixteen_bits import to_8_bits
+
+TRAINED_SCALE = 4
+"""The network tells widths in HR pixels of this scale, the reduction included in the picture of them."""
+NEAR = 0.125
+"""LR pixels: the width counts as right within these, half an HR pixel at scale 4."""
+LEAST_CONFIDENCE = 0.2
+"""Below, the width is not told."""
+DRAWN = 0.5
+"""Share of equal neighbours from which on a picture is drawn, or a screenshot."""
+LUMA_NOISE = 0.669
+"""Noise of the luma of three channels with noise of their own, in units of that."""
+ROUND = 0.25
+"""Widths that differ by less than this share of the larger are one: within the error of the estimate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jpeg:
+    """The JPEG file that pixels come from."""
+
+    quality: int
+    """As libjpeg counts it; of tables that are not libjpeg's the nearest."""
+    tables: tuple[tuple[int, ...], ...]
+    """Steps of luma, or of luma and chroma, by row and column: 64 numbers each."""
+    sampling: tuple[int, int] | None
+    """Rows and columns that share a value of chroma; (2, 2) is 4:2:0. None: grey, or it cannot be told."""
+    shift: tuple[int, int] = (0, 0)
+    """Row and column of the first whole block."""
+    from_file: bool = False
+    """Whether it is what the file says, and not found in the pixels."""
+
+    def __str__(self) -> str:
+        names = {(1, 1): " (4:4:4)", (1, 2): " (4:2:2)", (2, 2): " (4:2:0)", (2, 1): " (4:4:0)", (1, 4): " (4:1:1)"}
+        return f"JPEG {self.quality}{'' if self.sampling is None else names.get(self.sampling, '')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What is believed of a picture. None stands for "cannot tell"."""
+
+    scale: float | int
+    """By what the picture is to be enlarged: HR pixels are that much smaller than its own."""
+    blur: tuple[float, float, float] | None
+    """Standard deviations of a Gaussian before MATLAB's bicubic reduction by `scale`, HR pixels, the larger first, and
+    the angle of that axis, degrees from the width towards the height: the `blur` that `Upscaler` takes."""
+    blur_std: float | None
+    """The width of the round Gaussian that is nearest, HR pixels."""
+    noise_std: float | None
+    """On 0..255."""
+    jpeg: Jpeg | None
+    """None also where no trace of one is found."""
+    enlarged: float | None
+    """By what it was enlarged before, 1.5 to 4; None where no trace of that is found."""
+    confidence: float
+    """How likely `blur_std` is right within an eighth of the picture's pixels, as measured on other pictures; 0..1."""
+    remarks: tuple[str, ...] = field(default=())
+    """Why something cannot be told."""
+
+    def __str__(self) -> str:
+        return ", ".join(self._words())
+
+    def _words(self) -> Iterator[str]:
+        if self.enlarged is not None:
+            yield f"already enlarged {self.enlarged:g} times"
+        if self.blur is None or self.blur_std is None:
+            yield "blur: cannot tell"
+        elif self.blur[0] == self.blur[1]:
+            yield f"blur {self.blur_std:.1f} px"
+        else:
+            yield f"blur {self.blur[0]:.1f} x {self.blur[1]:.1f} px at {self.blur[2]:.0f} degrees"
+        yield "noise: cannot tell" if self.noise_std is None else f"noise {self.noise_std:.1f}"
+        yield "no JPEG" if self.jpeg is None else str(self.jpeg)
+
+    def physics(self) -> Any:
+        """Returns the physics that is believed, for `Upscaler`: MATLAB's bicubic reduction of the blurred picture.
+
+        All blurs of one scale have kernels of one size, so that one program serves them; where the blur cannot be told
+        it is MATLAB's reduction alone, which cannot harm.
+
+        Raises:
+          ConfigError: If the scale is not whole.
+        """
+        from isr_jax.physics.blur import Blur  # here: estimating must not wait for JAX
+        from isr_jax.physics.kernels import gaussian_kernel
+        from isr_jax.physics.sampling import Bicubic
+
+        if self.scale != int(self.scale):
+            raise ConfigError(f"`scale` is {self.scale}; a physics reduces by a whole number: give one")
+        sample = Bicubic(int(self.scale))
+        if self.blur is None:
+            return sample
+        kernel = gaussian_kernel(self.blur[:2], math.radians(self.blur[2]), radius=4 * sample.scale)
+        return sample @ Blur(kernel)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns it as JSON stores it."""
+        return asdict(self)
+
+
+def estimate_degradation(picture: Any, *, scale: float | int = 4) -> Estimate:
+    """Estimates what happened to a picture. Never fails on a picture that can be read.
+
+    Args:
+      picture: A path, the bytes of a file, a Pillow image, a `Picture`, or an array (H, W), (H, W, 1) or (H, W, 3),
+        uint8, uint16, or floating point on 0..255. Of a JPEG file the tables are the file's own.
+      scale: By what it is to be enlarged: in whose pixels blurs are told.
+    Raises:
+      ConfigError: If the scale is not positive.
+      UserError: If the file cannot be read.
+      TypeError: If it is no picture.
+    """
+    if not 0 < scale < math.inf:
+        raise ConfigError(f"`scale` is {scale}; it is by what the picture is to be enlarged, such as 4")
+    pixels, jpeg = _open(picture)
+    if pixels.dtype == np.uint16:
+        pixels = to_8_bits(pixels)
+    if jpeg is None and (found := find_jpeg(pixels)):
+        tables = quality_tables(found.quality)[: 1 if pixels.shape[2] == 1 else 2]
+        jpeg = Jpeg(quality=found.quality, tables=_as_numbers(tables), sampling=found.sampling, shift=found.shift)
+    enlarged = find_enlargement(pixels, jpeg=jpeg is not None)
+    blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(pixels, scale)
+    return Estimate(
+        scale=scale,
+        blur=blur,
+        blur_std=blur_std,
+        noise_std=noise_std,
+        jpeg=jpeg,
+        enlarged=enlarged,
+        confidence=confidence,
+        remarks=remarks,
+    )
+
+
+def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float | None, float | None, float, tuple]:
+    sample = sample_windows(pixels)
+    if sample is None:
+        return None, None, None, 0.0, ("too small: sides of at least 16 pixels are needed",)
+    width, (across, diagonal), noise_std, error = _network(features(sample.windows))
+    # The network was trained on colours, whose luma averages the noise of three channels.
+    colour = pixels.shape[2] == 3 and bool((pixels[..., 0] != pixels[..., 1]).any())
+    noise_std = min(noise_std, 1.1 * most_noise(sample.windows) / LUMA_NOISE) * (1 if colour else LUMA_NOISE)
+    noise_std = round(noise_std, 2)
+    if sample.textured == 0:
+        return None, None, noise_std, 0.0, ("flat: there is nothing in it that a blur would change",)
+    if sample.equal > DRAWN:
+        return None, None, noise_std, 0.0, ("drawn, or a screenshot: the blur of photographs has no meaning for it",)
+    confidence = round(1 - math.exp(-NEAR * TRAINED_SCALE / error), 2)
+    if confidence < LEAST_CONFIDENCE:
+        return None, None, noise_std, confidence, ("the blur could be any",)
+    unit = scale / TRAINED_SCALE
+    difference = min(math.hypot(across, diagonal), 1.6 * width)
+    # w^2 is the mean of the two variances.
+    mean = math.sqrt(max(width**2 - difference**2 / 4, 0))
+    major, minor = mean + difference / 2, max(mean - difference / 2, 0.0)
+    angle = math.degrees(math.atan2(diagonal, across) / 2) % 180
+    if difference < max(ROUND * major, 0.4):
+        major = minor = width
+        angle = 0.0
+    blur = (round(major * unit, 3), round(minor * unit, 3), round(angle, 1))
+    return blur, round(width * unit, 3), noise_std, confidence, ()
+
+
+@functools.cache
+def _weights() -> dict[str, np.ndarray]:
+    with np.load(Path(__file__).with_name("estimate.npz")) as stored:
+        return {name: stored[name].astype(np.float32) for name in stored.files}
+
+
+def _network(values: Float[np.ndarray, " features"]) -> tuple[float, tuple[float, float], float, float]:
+    """Returns the width, how it differs along two axes (by twice the angle), the noise, and the width's error."""
+    w = _weights()
+    x = np.clip((values - w["mean"]) / w["std"], -4, 4)
+    hidden = np.maximum(x @ w["w0"] + w["b0"], 0)
+    hidden = np.maximum(hidden @ w["w1"] + w["b1"], 0)
+    y = (hidden @ w["w2"] + w["b2"]) * w["unit"]
+    noise_std = max(0.0, math.exp(float(y[3])) - 0.5)
+    return max(0.0, float(y[0])), (float(y[1]), float(y[2])), noise_std, max(0.05, float(np.exp(y[4])))
+
+
+def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], Jpeg | None]:
+    """Returns the pixels of what `estimate_degradation` takes, and the tables of a JPEG file."""
+    if isinstance(picture, str | os.PathLike | bytes):
+        data = picture if isinstance(picture, bytes) else Path(picture).read_bytes() if Path(picture).is_file() else b""
+        opened = read_image(data or picture, name="" if isinstance(picture, bytes) else str(picture))
+        return opened.pixels, _read_tables(data)
+    if isinstance(picture, Image.Image):
+        return picture_from_pillow(picture).pixels, _tables(picture)
+    if isinstance(picture, Picture):
+        return picture.pixels, None
+    pixels = np.asarray(picture)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape or pixels.dtype.kind not in "uf":
+        raise TypeError(f"a picture is a path, bytes, a Pillow image or an array (H, W, 1 or 3), not {picture!r:.80}")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        pixels = np.clip(np.round(np.nan_to_num(pixels)), 0, 255).astype(np.uint8)
+    return pixels, None
+
+
+def _read_tables(data: bytes) -> Jpeg | None:
+    if data[:2] != b"\xff\xd8":
+        return None
+    with Image.open(io.BytesIO(data)) as image:
+        return _tables(image)
+
+
+def _tables(image: Image.Image) -> Jpeg | None:
+    """Returns what the head of a JPEG file says; None where it is none, or is in colours other than YCbCr."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("L", "RGB"):
+        return None
+    layers = [tuple(layer) for layer in image.layer]  # name, rows and columns of sampling, table
+    used = sorted({layer[3] for layer in layers})
+    tables = np.array([np.reshape(image.quantization[number], (8, 8)) for number in used])
+    sampling = None
+    if len(layers) == 3:
+        columns, rows = (layers[0][k] // max(1, layers[1][k]) for k in (1, 2))
+        sampling = rows, columns
+    return Jpeg(
+        quality=table_quality(tables[0]), tables=_as_numbers(tables), sampling=sampling, shift=(0, 0), from_file=True
+    )
+
+
+def _as_numbers(tables: Any) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(int(step) for step in np.ravel(table)) for table in tables)

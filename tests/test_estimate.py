@@ -1,0 +1,198 @@
+"""isr_jax.estimate_degradation on pictures whose history is known, and on those that tell nothing."""
+
+import io
+import subprocess
+import sys
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import isr_jax
+from isr_jax.config import ConfigError, UserError
+from isr_jax.inference.estimate_enlargement import find_enlargement
+from isr_jax.inference.estimate_jpeg import find_jpeg
+from isr_jax.physics.resize import imresize
+from isr_jax.pictures.images import read_image
+
+
+def dead_leaves(side=256, seed=0, least=3.0):
+    """Discs of random grey and size over each other: the edges and the spectrum of photographs."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: 2 * side, : 2 * side]
+    picture = np.full((2 * side, 2 * side, 3), 128.0)
+    for _ in range(2500):
+        radius = min(least / rng.uniform(0.03, 1), 80)
+        row, col = rng.uniform(-20, 2 * side + 20, 2)
+        inside = (y - row) ** 2 + (x - col) ** 2 < radius**2
+        picture[inside] = rng.uniform(20, 235) + rng.uniform(-15, 15, 3)
+    light = blurred(rng.normal(0, 60, (*picture.shape[:2], 1)), 3) + blurred(rng.normal(0, 12, picture.shape), 0.8)
+    return imresize(picture + light, 0.5).clip(0, 255)
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return dead_leaves()
+
+
+def blurred(picture, std_y, std_x=None):
+    for axis, std in ((0, std_y), (1, std_y if std_x is None else std_x)):
+        taps = np.exp(-0.5 * (np.arange(-8, 9) / max(std, 1e-2)) ** 2)
+        padded = np.pad(picture, [(8, 8) if a == axis else (0, 0) for a in range(3)], mode="symmetric")
+        size = picture.shape[axis]
+        picture = sum(t * np.take(padded, range(k, k + size), axis) for k, t in enumerate(taps / taps.sum()))
+    return picture
+
+
+def jpeg_bytes(pixels, **options):
+    stream = io.BytesIO()
+    Image.fromarray(pixels.squeeze()).save(stream, "JPEG", **options)
+    return stream.getvalue()
+
+
+def test_a_wider_blur_is_told_wider_and_in_pixels_of_the_enlargement(photo):
+    told = [isr_jax.estimate_degradation(blurred(photo, w / 4)).blur_std for w in (1.0, 2.0, 3.0, 4.0)]
+    assert None not in told
+    assert told == sorted(told)
+    assert told[-1] - told[0] > 1.5
+    lr = blurred(photo, 0.6)
+    two, four = (isr_jax.estimate_degradation(lr, scale=s) for s in (2, 4))
+    assert two.blur_std == pytest.approx(four.blur_std / 2, abs=2e-3)
+    assert "px" in str(four)
+    assert four.confidence == two.confidence
+
+
+def test_the_longer_axis_and_its_angle(photo):
+    for vertical in (True, False):
+        estimate = isr_jax.estimate_degradation(blurred(photo, *((1.0, 0.2) if vertical else (0.2, 1.0))))
+        assert estimate.blur is not None
+        major, minor, angle = estimate.blur
+        assert major > minor + 0.8
+        assert abs((angle - (90 if vertical else 0) + 90) % 180 - 90) < 12
+
+
+@pytest.mark.parametrize("level", [3.0, 10.0, 20.0])
+def test_the_level_of_noise(photo, level):
+    noisy = blurred(photo, 0.5) + np.random.default_rng(0).normal(0, level, photo.shape)
+    assert isr_jax.estimate_degradation(noisy).noise_std == pytest.approx(level, rel=0.35)
+    assert isr_jax.estimate_degradation(blurred(photo, 0.5)).noise_std < 1
+
+
+@pytest.mark.parametrize(("sampling", "number"), [((1, 1), 0), ((1, 2), 1), ((2, 2), 2)])
+def test_a_jpeg_file_is_believed_and_its_pixels_tell_the_same(photo, tmp_path, sampling, number):
+    pixels = photo.round().astype(np.uint8)
+    data = jpeg_bytes(pixels, quality=80, subsampling=number)
+    (tmp_path / "photo.jpg").write_bytes(data)
+    image = Image.open(io.BytesIO(data))
+    for source in (data, tmp_path / "photo.jpg", image):
+        jpeg = isr_jax.estimate_degradation(source).jpeg
+        assert jpeg is not None
+        assert jpeg.from_file
+        assert (jpeg.quality, jpeg.sampling, jpeg.shift) == (80, sampling, (0, 0))
+        assert jpeg.tables[0] == tuple(image.quantization[0])
+    decoded = np.asarray(image)
+    for top, left in ((0, 0), (3, 6), (8, 5)):
+        found = isr_jax.estimate_degradation(decoded[top:, left:]).jpeg
+        assert found is not None
+        assert not found.from_file
+        assert (found.quality, found.shift) == (80, (-top % 8, -left % 8))
+        assert found.sampling in (sampling, None)
+        assert found.tables == jpeg.tables
+
+
+@pytest.mark.parametrize("quality", [10, 30, 60, 90])
+def test_qualities_are_found_in_grey_pixels_too(photo, quality):
+    pixels = np.asarray(Image.open(io.BytesIO(jpeg_bytes(photo[..., :1].round().astype(np.uint8), quality=quality))))
+    found = find_jpeg(pixels[5:, 2:, None])
+    assert found is not None
+    assert (found.quality, found.shift, found.sampling) == (quality, (3, 6), None)
+
+
+def test_clean_pictures_are_no_jpegs_and_were_not_enlarged():
+    for seed in range(4):
+        estimate = isr_jax.estimate_degradation(dead_leaves(128, seed).round().astype(np.uint8))
+        assert estimate.jpeg is None
+        assert estimate.enlarged is None
+
+
+@pytest.mark.parametrize("factor", [2, 2.5, 3, 4])
+@pytest.mark.parametrize("how", [Image.Resampling.BICUBIC, Image.Resampling.NEAREST])
+def test_an_earlier_enlargement(photo, factor, how):
+    small = Image.fromarray(photo[:200, :180].round().astype(np.uint8))
+    large = np.asarray(small.resize((round(180 * factor), round(200 * factor)), how))
+    assert find_enlargement(large) == pytest.approx(factor, rel=0.05)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_pictures_that_tell_nothing_say_so(channels, dtype):
+    rng = np.random.default_rng(0)
+    flat = np.full((200, 300, channels), 77, dtype)
+    steps = np.full((200, 300, channels), 65535 if dtype == np.uint16 else 255, dtype)
+    steps[40:90, 30:200] = 0
+    cases = ((flat, "flat"), (flat[:8, :8], "too small"), (flat[:1, :1], "too small"), (steps, "drawn"))
+    for pixels, why in cases:
+        estimate = isr_jax.estimate_degradation(pixels)
+        assert estimate.blur is None
+        assert estimate.confidence == 0
+        assert estimate.remarks
+        assert why in estimate.remarks[0]
+        assert "cannot tell" in str(estimate)
+    noise = rng.integers(0, 256, (90, 70, channels)).astype(dtype)
+    wide, high = (rng.integers(0, 256, shape).astype(dtype) for shape in ((16, 4000, channels), (3000, 17, channels)))
+    for pixels in (noise, wide, high, flat[..., 0]):
+        assert 0 <= isr_jax.estimate_degradation(pixels).confidence <= 1
+
+
+def test_what_is_no_picture_and_what_cannot_be_read(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8nothing")
+    for source in (tmp_path / "a.jpg", tmp_path / "none.png", str(tmp_path)):
+        with pytest.raises(UserError):
+            isr_jax.estimate_degradation(source)
+    for source in (None, np.zeros((3, 3, 2)), np.zeros((2, 0, 3)), ["abc"]):
+        with pytest.raises(TypeError):
+            isr_jax.estimate_degradation(source)
+    for scale in (0, -1, float("nan")):
+        with pytest.raises(ConfigError, match="scale"):
+            isr_jax.estimate_degradation(np.zeros((40, 40)), scale=scale)
+
+
+def test_twelve_megapixels_take_little_time_and_no_jax():
+    code = """
+import sys, time, numpy as np, isr_jax
+picture = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3)).astype(np.uint8)
+isr_jax.estimate_degradation(picture[:64, :64])
+start = time.process_time()
+isr_jax.estimate_degradation(picture)
+print(time.process_time() - start, "jax" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, jax = done.stdout.split()
+    assert jax == "False"
+    assert float(seconds) < 1.5  # about 0.15 on one core; machines of tests are slow
+
+
+def test_real_pictures_have_an_estimate(shared):
+    start = time.monotonic()
+    for path in sorted((shared / "data" / "real").iterdir()):
+        estimate = isr_jax.estimate_degradation(path)
+        assert str(estimate)
+        assert (estimate.jpeg is not None and estimate.jpeg.from_file) == (read_image(path).format == "JPEG")
+    assert time.monotonic() - start < 60
+
+
+def test_the_physics_is_matlabs_reduction_of_the_blurred_picture(photo):
+    flat = isr_jax.estimate_degradation(np.zeros((40, 40), np.uint8), scale=2)
+    assert flat.physics() == isr_jax.Bicubic(2)
+    estimate = isr_jax.estimate_degradation(blurred(photo, 0.6))
+    physics = estimate.physics()
+    assert physics.scale == 4
+    hr = np.zeros((1, 128, 128, 1), np.float32)
+    hr[0, 64, 64] = 1
+    seen = np.asarray(physics.inner.apply(jnp.asarray(hr)))[0, :, :, 0]
+    along = np.arange(128) - 64
+    assert np.sqrt((seen * along[:, None] ** 2).sum()) == pytest.approx(estimate.blur_std, rel=0.1)
+    with pytest.raises(ConfigError, match="whole"):
+        isr_jax.estimate_degradation(photo, scale=1.5).physics()
