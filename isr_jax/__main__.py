@@ -27,12 +27,13 @@ COMMANDS = {
     "upscale": "super-resolve pictures: isr-jax upscale INPUT... --output PATH --model MODEL",
     "serve": "a local page to super-resolve pictures in the browser: isr-jax serve",
     "convert": "PyTorch weights to a model file, and back: isr-jax convert IN OUT",
-    "export": "a model as one StableHLO file: isr-jax export MODEL --format stablehlo",
+    "export": "a model as one ONNX or StableHLO file for other programs: isr-jax export MODEL out.onnx",
 }
 
 EXTRAS = {
     "train": ("matplotlib", "optax", "orbax", "tensorboardX", "tensorflow", "tensorflow_datasets", "tqdm"),
     "serve": ("anyio", "starlette", "uvicorn"),
+    "onnx": ("onnx",),
     "demo": ("skimage", "sklearn"),
 }
 """Which extra of the package brings which import."""

@@ -119,7 +119,9 @@ def _add_fields(parser: _Parser, group: Any, cls: type, default: Any, prefix: st
         metavar = next((m for mark in marks if (m := getattr(mark, "metavar", None))), _spelling(kind))
         options: dict[str, Any] = {"nargs": _count(kind), "metavar": metavar, "help": said}
         if Positional in marks:
-            parser.usage = f"{parser.usage} {metavar}"
+            optional = options["nargs"] == 1 and value is not dataclasses.MISSING
+            parser.usage = f"{parser.usage} [{metavar}]" if optional else f"{parser.usage} {metavar}"
+            options["nargs"] = "?" if optional else options["nargs"]
             group.add_argument(name, **options, **({"default": []} if options["nargs"] == "*" else {}))
             continue
         aliases = [alias for mark in marks for alias in getattr(mark, "aliases", None) or ()]
@@ -136,6 +138,7 @@ def _build(cls: type[T], default: T | None, given: dict[str, Any], prefix: str) 
             value = _build(type(value), value, given, f"{name}.")
         elif name in given:
             words = given[name]
+            words = [words] if isinstance(words, str) else words  # of an optional position
             value = words if isinstance(words, bool) else _read(hints[field.name], words, name)
         values[field.name] = value
     return cls(**values)

@@ -33,6 +33,8 @@ UNDERSTOOD = [
     (ConvertOptions, "a --scale 3 b"),
     (ExportOptions, "m --size 3 4 --format stablehlo"),
     (ExportOptions, "m --size None"),
+    (ExportOptions, "m out.onnx --layout nhwc"),
+    (ExportOptions, "--input uint8 m -o out.onnx"),
     (plot.Arguments, "r --output o.png"),
     (replay.Arguments, "r"),
     (ServeConfig, "--model a --port 0"),
