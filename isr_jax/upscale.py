@@ -1,9 +1,9 @@
 """The command ``isr-jax upscale``: super-resolves pictures, folders of them, and what comes through a pipe."""
 
+import dataclasses
 import glob
 import math
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.pictures.images import FORMATS, MAX_PIXELS, encode_image, format_of, list_images, read_image, write_image
 from isr_jax.pictures.picture import Picture
+from isr_jax.progress import Progress
 from isr_jax.startup import prepare_process
 
 BICUBIC = "bicubic"
@@ -32,8 +33,9 @@ class UpscaleConfig:
     """The arguments of the command."""
 
     inputs: Annotated[tuple[str, ...], Positional, arg(metavar="INPUT...")]
-    """Pictures, folders (with all below them), patterns such as "photos/*.png", or - for standard input."""
-    output: Annotated[str, arg(aliases=["-o"])]
+    """Pictures, folders (with all below them), patterns such as "photos/*.png", or - for standard input. Without
+    --output two paths are INPUT and OUTPUT."""
+    output: Annotated[str, arg(aliases=["-o"])] = ""
     """A file, or a folder for several pictures; .npy keeps float32 on 0..255; - is standard output (PNG)."""
     model: str = ""
     """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4, or -x2 or -x3 by --scale."""
@@ -60,6 +62,10 @@ class UpscaleConfig:
     """Leave alone what exists already in the output folder: resumes an interrupted run."""
     overwrite: bool = False
     """Replace what exists already in the output folder; a file that --output names itself is replaced anyway."""
+    quiet: bool = False
+    """Say nothing but what failed."""
+    json_lines: bool = False
+    """Say each picture as one line of JSON on standard output: input, output, seconds, error."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -75,29 +81,47 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"--format {config.format}: choose one of {', '.join(s[1:] for s in FORMATS)}, npy")
     if config.overwrite and config.skip_existing:
         raise ConfigError("--overwrite and --skip-existing contradict each other: give one of them")
+    if config.json_lines and config.output == PIPE:
+        raise ConfigError("--json-lines and --output - would both write to standard output: give one of them")
+    config = with_output(config)
     jobs = plan(config)
     todo = [(source, target) for source, target in jobs if not (config.skip_existing and Path(target).exists())]
     if not todo:
-        print(f"nothing to do: all {len(jobs)} exist", file=sys.stderr)
+        _note(config, f"nothing to do: all {len(jobs)} exist")
         return
     enlarge = make_enlarger(config)
     failed: list[str] = []
-    for number, (source, target) in enumerate(todo, 1):
-        start = time.perf_counter()
+    progress = Progress(total=len(todo), quiet=config.quiet, json_lines=config.json_lines)
+    for source, target in todo:
+        progress.begin(source)
         try:
-            size = upscale_file(source, target, enlarge, config)
+            progress.end(target, upscale_file(source, target, enlarge, config))
         except (UserError, OSError, MemoryError) as error:
+            failed.append(_one_line(source, error))
+            if config.json_lines or len(todo) > 1:
+                progress.end(target, error=in_flags(failed[-1]))
             if len(todo) == 1:
                 raise
-            failed.append(_one_line(source, error))
-            message = "failed"
-        else:
-            message = f"-> {target}, {size}, {time.perf_counter() - start:.1f} s"
-        _show_progress(number, len(todo), f"{source} {message}")
     for line in failed:
         print(f"isr-jax: {in_flags(line)}", file=sys.stderr)
     if failed:
         raise UserError(f"{len(failed)} of {len(todo)} pictures failed; the others are done")
+
+
+def with_output(config: UpscaleConfig) -> UpscaleConfig:
+    """Returns the arguments with an output, which may be the second of two paths.
+
+    Raises:
+      ConfigError: If there is none, or it may be meant as an input.
+    """
+    if config.output or not config.inputs:
+        return config
+    if len(config.inputs) != 2:
+        raise ConfigError("name where the results go: two paths, INPUT and OUTPUT, or --output after the inputs")
+    source, target = config.inputs
+    if Path(target).is_file() and not config.overwrite:  # `isr-jax upscale *.png` may stand for two pictures
+        raise ConfigError(f"{target} exists already: say --overwrite, or name where the results go with --output")
+    return dataclasses.replace(config, inputs=(source,), output=target)
 
 
 def plan(config: UpscaleConfig) -> list[tuple[str, str]]:
@@ -191,11 +215,11 @@ def make_enlarger(config: UpscaleConfig) -> Enlarge:
     )
     if config.blur is not None and model.config.physics != "blur":
         physics = model.config.physics
-        print(f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur", file=sys.stderr)
+        _note(config, f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur")
     if config.scale is not None:
         model.own_scale(config.scale)
     if config.blur is None and model.config.physics == "blur":
-        print(f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur", file=sys.stderr)
+        _note(config, f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur")
     return lambda picture: model.upscale_picture(picture, config.scale)
 
 
@@ -245,15 +269,9 @@ def _one_line(source: str, error: Exception) -> str:
     return text if source in text else f"{source}: {text}"
 
 
-def _show_progress(number: int, total: int, message: str) -> None:
-    """Shows how far we are: one line that is rewritten on a terminal, one line a picture elsewhere."""
-    width = 20
-    done = width * number // total
-    bar = f"[{'#' * done}{'.' * (width - done)}] {number}/{total} {message}"
-    if sys.stderr.isatty():
-        print(f"\r\033[K{bar}", end="\n" if number == total else "", file=sys.stderr, flush=True)
-    else:
-        print(bar, file=sys.stderr, flush=True)
+def _note(config: UpscaleConfig, message: str) -> None:
+    if not config.quiet and not config.json_lines:
+        print(message, file=sys.stderr)
 
 
 if __name__ == "__main__":

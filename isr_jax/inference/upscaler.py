@@ -136,6 +136,11 @@ class Upscaler:
         self._mesh = jax.make_mesh((len(devices),), ("batch",), (jax.sharding.AxisType.Auto,), devices=devices)
         self._model = jax.device_put(model, self._sharding())
 
+    def __repr__(self) -> str:
+        """One line."""
+        ensemble, default = ", ensemble" * self.ensemble, f", x{self.scale} by default" * (len(self.scales) > 1)
+        return f"{type(self).__name__}({self.name!r}: {self._model!r}{default}{ensemble})"
+
     @property
     def _made_for(self) -> str:
         return " and ".join(f"x{scale}" for scale in self.scales)

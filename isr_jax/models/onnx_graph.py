@@ -1,9 +1,14 @@
 """ONNX graphs written as arithmetic: tensors that can be added, multiplied and resampled, each operation a node."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
+
+from isr_jax.config import UserError
 
 OPSET, IR_VERSION = 17, 8
 """Since 2022; the transform of Fourier came with this one. Older programs read older files only."""
@@ -162,3 +167,27 @@ def _whole(value: Any) -> Any:
 
 def _like(value: Any) -> Any:
     return np.float32(value) if type(value) in (float, int) else value
+
+
+def read_facts(path: Path) -> dict[str, str]:
+    """Returns what an ONNX file says of itself: its metadata, inputs and outputs.
+
+    Raises:
+      UserError: If it is none.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError):
+        raise UserError(f"{path} is damaged or not an ONNX file") from None
+    facts = {"file": f"{path} ({path.stat().st_size:,} bytes)"} | {p.key: p.value for p in model.metadata_props}
+    for kind, values in (("input", model.graph.input), ("output", model.graph.output)):
+        for value in values:
+            tensor = value.type.tensor_type
+            sizes = ", ".join(str(d.dim_param or d.dim_value) for d in tensor.shape.dim)
+            facts[f"{kind} {value.name}"] = f"{TensorProto.DataType.Name(tensor.elem_type).lower()} ({sizes})"
+    return {
+        **facts,
+        "nodes": str(len(model.graph.node)),
+        "opset": ", ".join(str(o.version) for o in model.opset_import),
+    }
