@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
 
     names = " ".join([*shipped_models(), "bicubic"])
     models = {shell: text.format(names=names) for shell, text in _MODELS.items()}
-    preamble = {shell: text.format(names=names) for shell, text in _PREAMBLE.items()}
+    preamble: Any = {shell: text.format(names=names) for shell, text in _PREAMBLE.items()}
     program = _program(files=shtab.FILE, models=models)
     print(shtab.complete(program, options.shell, preamble=preamble))
 
