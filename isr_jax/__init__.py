@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from isr_jax.solver.plug_and_play import proximal_gradient as proximal_gradient
     from isr_jax.training.loop import fit as fit
 
+    __version__: str
+
 _HOMES = {
     "training.loop": "fit",
     "inference.estimate": "Estimate estimate_degradation",
@@ -81,10 +83,12 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
 
 def __getattr__(name: str) -> Any:
     """Imports JAX only when something that needs it is asked for, so that --help answers at once."""
+    if name == "__version__":
+        return importlib.import_module("isr_jax.version").package_version()
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME_OF[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

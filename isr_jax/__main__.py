@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
-from isr_jax.config import ConfigError, UserError
+from isr_jax.config import ConfigError, UserError, did_you_mean
 from isr_jax.version import package_version
 
 COMMANDS = {
@@ -28,14 +28,19 @@ COMMANDS = {
     "upscale": "super-resolve pictures: isr-jax upscale INPUT... --output PATH --model MODEL",
     "inspect": "what happened to pictures, blur, noise, JPEG: isr-jax inspect FILE...",
     "serve": "a local page to super-resolve pictures in the browser: isr-jax serve",
+    "models": "what models there are, and what for: isr-jax models",
+    "info": "all that is known of a model, a run or a picture: isr-jax info FILE",
     "convert": "PyTorch weights to a model file, and back: isr-jax convert IN OUT",
-    "export": "a model as one StableHLO file: isr-jax export MODEL --format stablehlo",
+    "export": "a model as one ONNX or StableHLO file for other programs: isr-jax export MODEL out.onnx",
+    "completion": "complete the command line in your shell, or a manual page: isr-jax completion bash",
 }
 
 EXTRAS = {
     "train": ("matplotlib", "optax", "orbax", "tensorboardX", "tensorflow", "tensorflow_datasets", "tqdm"),
     "serve": ("anyio", "starlette", "uvicorn"),
     "jpeg": ("jpeglib",),
+    "onnx": ("onnx",),
+    "completion": ("argparse_manpage", "shtab"),
     "demo": ("skimage", "sklearn"),
 }
 """Which extra of the package brings which import."""
@@ -102,15 +107,22 @@ def dispatch(argv: list[str] | None = None) -> int | None:
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
         print("usage: isr-jax COMMAND [ARGUMENT ...]\n")
-        print("\n".join(f"  {name:10}{what}" for name, what in COMMANDS.items()))
+        print("\n".join(f"  {name:11}{what}" for name, what in COMMANDS.items()))
         print("\nisr-jax COMMAND --help explains a command.")
         return 0 if argv else 2
     if argv[0] == "--version":
         print("isr_jax", package_version())
         return 0
     if argv[0] not in COMMANDS:
-        raise ConfigError(f"unknown command {argv[0]!r}; the commands are {', '.join(COMMANDS)}")
-    return importlib.import_module(f"isr_jax.{argv[0].replace('-', '_')}").main(argv[1:])
+        nearest = did_you_mean(argv[0], COMMANDS)
+        raise ConfigError(f"unknown command {argv[0]!r}{nearest}; the commands are {', '.join(COMMANDS)}")
+    return command_main(argv[0])(argv[1:])
+
+
+def command_main(name: str) -> Main:
+    """Imports a command."""
+    module = "list_models" if name == "models" else name.replace("-", "_")  # isr_jax.models is a folder
+    return importlib.import_module(f"isr_jax.{module}").main
 
 
 def _watch_imports() -> None:

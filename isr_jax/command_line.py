@@ -15,9 +15,10 @@ import sys
 import textwrap
 import types
 import typing
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from isr_jax.config import ConfigError
+from isr_jax.config import ConfigError, did_you_mean
 
 try:
     import tyro
@@ -31,6 +32,27 @@ __all__ = ["Positional", "arg", "parse_arguments"]
 """`Positional` and `arg(metavar=..., aliases=...)` annotate a command's fields, as in Annotated[Path, Positional]."""
 
 T = TypeVar("T")
+
+_asked: list[argparse.ArgumentParser] | None = None
+"""Where parsers go while `parser_of` asks for one."""
+
+
+class _Asked(Exception):
+    """Leaves a command that was asked for its parser alone."""
+
+
+def parser_of(main: Callable[[list[str]], Any]) -> argparse.ArgumentParser:
+    """Returns the arguments of a command as a parser of the standard library; nothing else of the command runs."""
+    global _asked
+    _asked = []
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            main(["--help"])
+    except _Asked:
+        return _asked.pop()
+    finally:
+        _asked = None
+    raise TypeError(f"{main.__module__} reads no command line")
 
 
 def parse_arguments(
@@ -47,6 +69,9 @@ def parse_arguments(
     Raises:
       ConfigError: If an argument is unknown, missing, or of the wrong type; one line.
     """
+    if _asked is not None:
+        _asked.append(_make_parser(cls, prog, description, default))
+        raise _Asked
     if tyro is None:
         return _parse_plainly(cls, argv, prog=prog, description=description, default=default)
     said = io.StringIO()
@@ -57,10 +82,10 @@ def parse_arguments(
     except SystemExit as end:
         if not end.code:
             raise
-    # Tyro draws a box of several lines.
+    # Tyro draws a box of several lines; the plain reader says in one what is wrong.
+    _parse_plainly(cls, argv, prog=prog, description=description, default=default)
     text = re.sub(r"[\u2500-\u257f\s]+", " ", said.getvalue()).strip()
-    message = re.sub(r"^(Unrecognized options|Required options|Value error|Parsing error) ", "", text)
-    raise ConfigError(f"{message.split(' For full helptext')[0]} (see {prog} --help)")
+    raise ConfigError(f"{text.split(' For full helptext')[0]} (see {prog} --help)")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -70,11 +95,10 @@ def parse_arguments(
 
 def _parse_plainly(cls: type[T], argv: list[str] | None, *, prog: str, description: str, default: T | None = None) -> T:
     """Does what `parse_arguments` does with the standard library alone."""
-    usage = "%(prog)s [-h] [OPTION ...]"
-    parser = _Parser(prog, usage, description, allow_abbrev=False, argument_default=argparse.SUPPRESS)
-    _add_fields(parser, parser, cls, default, "")
+    parser = _make_parser(cls, prog, description, default)
     words = [_hyphens(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
+        parser.refuse_unknown(words)
         return _build(cls, default, vars(parser.parse_args(words)), "")
     except ConfigError:  # the values are read and do not fit
         raise
@@ -82,9 +106,23 @@ def _parse_plainly(cls: type[T], argv: list[str] | None, *, prog: str, descripti
         raise ConfigError(f"{error} (see {prog} --help)") from None
 
 
+def _make_parser(cls: type, prog: str, description: str, default: Any) -> "_Parser":
+    usage = "%(prog)s [-h] [OPTION ...]"
+    parser = _Parser(prog, usage, description, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    _add_fields(parser, parser, cls, default, "")
+    return parser
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
+
+    def refuse_unknown(self, words: list[str]) -> None:
+        """Raises for the first option that there is not, before anything is said to be missing."""
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            name, known = word.partition("=")[0], self._option_string_actions
+            if re.match(r"--?[a-zA-Z]", name) and name not in known and name[:2] not in known:
+                raise ValueError(f"there is no option {name}{did_you_mean(name, known)}")
 
 
 class _Switch(argparse.Action):
@@ -119,7 +157,9 @@ def _add_fields(parser: _Parser, group: Any, cls: type, default: Any, prefix: st
         metavar = next((m for mark in marks if (m := getattr(mark, "metavar", None))), _spelling(kind))
         options: dict[str, Any] = {"nargs": _count(kind), "metavar": metavar, "help": said}
         if Positional in marks:
-            parser.usage = f"{parser.usage} {metavar}"
+            optional = options["nargs"] == 1 and value is not dataclasses.MISSING
+            parser.usage = f"{parser.usage} [{metavar}]" if optional else f"{parser.usage} {metavar}"
+            options["nargs"] = "?" if optional else options["nargs"]
             group.add_argument(name, **options, **({"default": []} if options["nargs"] == "*" else {}))
             continue
         aliases = [alias for mark in marks for alias in getattr(mark, "aliases", None) or ()]
@@ -136,6 +176,7 @@ def _build(cls: type[T], default: T | None, given: dict[str, Any], prefix: str) 
             value = _build(type(value), value, given, f"{name}.")
         elif name in given:
             words = given[name]
+            words = [words] if isinstance(words, str) else words  # of an optional position
             value = words if isinstance(words, bool) else _read(hints[field.name], words, name)
         values[field.name] = value
     return cls(**values)

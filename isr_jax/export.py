@@ -1,4 +1,4 @@
-"""The command ``isr-jax export MODEL``: a model as one StableHLO file, which runs without this package."""
+"""The command ``isr-jax export MODEL [OUT]``: a model as one file, which runs without this package."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +8,8 @@ from isr_jax.__main__ import run
 from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
-from isr_jax.models.export import export_stablehlo
-from isr_jax.models.model_file import find_model, load_model
+
+SUFFIXES = {".onnx": "onnx", ".stablehlo": "stablehlo"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +18,22 @@ class ExportOptions:
 
     model: Annotated[str, Positional, arg(metavar="MODEL")]
     """A shipped name, a model file, or a run folder."""
-    format: Literal["stablehlo"] = "stablehlo"
-    """What to write; so far StableHLO alone, as `jax.export` serialises it."""
-    output: Path | None = None
-    """The file to write (default: the model's name, .stablehlo, in the current folder)."""
+    out: Annotated[Path | None, Positional, arg(metavar="OUT")] = None
+    """The file to write: .onnx or .stablehlo (default: the model's name in the current folder)."""
+    output: Annotated[Path | None, arg(aliases=["-o"])] = None
+    """The same, as an option."""
+    format: Literal["onnx", "stablehlo"] | None = None
+    """What to write, whatever the file is called: ONNX, or StableHLO as `jax.export` serialises it."""
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    """Of ONNX: planar pictures (N, channels, height, width), or (N, height, width, channels)."""
+    input: Literal["float", "uint8"] = "float"
+    """Of ONNX: floating point on 0..1, or 8 bits on 0..255; the output alike."""
+    scale: int | None = None
+    """Of ONNX: the factor, of a model that has several."""
     size: tuple[int, int] | None = None
     """Height and width of the LR pictures; any if not given."""
     kernel_size: int | None = None
-    """Width of the blur kernel, which a model whose data term is a blur takes as a second input."""
+    """Of StableHLO: width of the blur kernel, which a model whose data term is a blur takes as a second input."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,17 +42,50 @@ def main(argv: list[str] | None = None) -> None:
         ExportOptions,
         argv,
         prog="isr-jax export",
-        description="Writes a model as one StableHLO file; jax.export.deserialize(bytes).call(lr) runs it.",
+        description="Writes a model as one file for other programs: ONNX, or StableHLO (docs/onnx.md).",
     )
+    if options.out and options.output and options.out != options.output:
+        raise ConfigError(f"the file to write is {options.out} and --output {options.output}: give one")
+    given = options.out or options.output
+    kind = options.format or SUFFIXES.get(given.suffix.lower() if given else ".onnx")
+    if kind is None:
+        raise ConfigError(f"{given}: end its name with .onnx or .stablehlo, or give --format")
+    if given is not None and given.is_dir():
+        raise ConfigError(f"{given} is a folder; name the file to write")
+    if kind == "onnx" and options.kernel_size is not None:
+        raise ConfigError("an ONNX file takes kernels of any size: leave out --kernel-size")
+    if kind == "stablehlo" and (options.layout, options.input, options.scale) != ("nchw", "float", None):
+        raise ConfigError("--layout, --input and --scale are of ONNX files: leave them out")
+
+    # Not at the top: --help must not wait for JAX.
+    from isr_jax.models.model_file import find_model, load_model, read_metadata, shipped_models
+
     path = find_model(options.model)
     name = Path(options.model).resolve().name if Path(options.model).is_dir() else path.stem
-    output = options.output or Path(f"{name}.stablehlo")
-    if output.is_dir():
-        raise ConfigError(f"{output} is a folder; --output is the file to write")
-    data = export_stablehlo(load_model(path), size=options.size, kernel_size=options.kernel_size)
+    output = given or Path(f"{name}.{kind}")
+    if kind == "onnx":
+        from isr_jax.models.onnx_file import export_onnx
+
+        weights = "MIT" if options.model in shipped_models() else str(read_metadata(path).get("license", ""))
+        data = export_onnx(
+            load_model(path),
+            name=name,
+            license=weights,
+            scale=options.scale,
+            size=options.size,
+            layout=options.layout,
+            input=options.input,
+        )
+        pictures = "uint8 on 0..255" if options.input == "uint8" else "float32 on 0..1"
+        axes, least = ", ".join({"n": "N", "c": "channels", "h": "height", "w": "width"}[x] for x in options.layout), ""
+    else:
+        from isr_jax.models.export import export_stablehlo
+
+        data = export_stablehlo(load_model(path), size=options.size, kernel_size=options.kernel_size)
+        pictures, axes, least = "float32 on 0..255", "N, height, width, channels", " of at least 8"
     replace_file(output, lambda temporary: temporary.write_bytes(data))
-    size = "any height and width of at least 8" if options.size is None else "{}x{} pixels".format(*options.size)
-    print(f"wrote {output} ({len(data) / 2**20:.1f} MiB): LR pictures float32 (N, height, width, channels), {size}")
+    size = f"any height and width{least}" if options.size is None else "{}x{} pixels".format(*options.size)
+    print(f"wrote {output} ({len(data) / 2**20:.1f} MiB): LR pictures {pictures} ({axes}), {size}")
 
 
 if __name__ == "__main__":

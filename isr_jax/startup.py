@@ -6,6 +6,7 @@ Libraries should not change a process for its caller, so importing isr_jax does 
 
 import contextlib
 import ctypes
+import logging
 import os
 import sys
 import threading
@@ -26,9 +27,18 @@ def prepare_process(*, compilation_cache: bool = True, cache: Path | None = None
       compilation_cache: False leaves the cache out.
       cache: Its folder, where nothing else is said; see `use_compilation_cache`.
     """
+    quiet_libraries()
     keep_freed_memory()
     if compilation_cache:
         use_compilation_cache(cache)
+
+
+def quiet_libraries() -> None:
+    """Lets JAX and XLA log errors alone, unless the user has said otherwise (TF_CPP_MIN_LOG_LEVEL)."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logger = logging.getLogger("jax")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.ERROR)
 
 
 def use_compilation_cache(default: Path | None = None) -> Path | None:

@@ -5,7 +5,6 @@ import glob
 import math
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from isr_jax.pictures.formats import FORMATS, READABLE, check_size, format_of
 from isr_jax.pictures.images import MAX_PIXELS, list_images, list_left_out, read_image
 from isr_jax.pictures.metadata import NO_METADATA
 from isr_jax.pictures.picture import Picture
+from isr_jax.progress import Progress
 from isr_jax.startup import prepare_process
 
 BICUBIC = "bicubic"
@@ -50,8 +50,9 @@ class UpscaleConfig:
     """The arguments of the command."""
 
     inputs: Annotated[tuple[str, ...], Positional, arg(metavar="INPUT...")]
-    """Pictures, folders (with all below them), patterns such as "photos/*.png", or - for standard input."""
-    output: Annotated[str, arg(aliases=["-o"])]
+    """Pictures, folders (with all below them), patterns such as "photos/*.png", or - for standard input. Without
+    --output two paths are INPUT and OUTPUT."""
+    output: Annotated[str, arg(aliases=["-o"])] = ""
     """A file, or a folder for several pictures; .npy keeps float32 on 0..255; - is standard output (PNG)."""
     model: str = ""
     """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4, or -x2 or -x3 by --scale."""
@@ -102,6 +103,10 @@ class UpscaleConfig:
     """Leave alone what exists already in the output folder: resumes an interrupted run."""
     overwrite: bool = False
     """Replace what exists already in the output folder; a file that --output names itself is replaced anyway."""
+    quiet: bool = False
+    """Say nothing but what failed."""
+    json_lines: bool = False
+    """Say each picture as one line of JSON on standard output: input, output, seconds, error."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -120,32 +125,33 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError(f"--format {config.format}: choose one of {', '.join(s[1:] for s in FORMATS)}, npy")
     if config.overwrite and config.skip_existing:
         raise ConfigError("--overwrite and --skip-existing contradict each other: give one of them")
+    if config.json_lines and config.output == PIPE:
+        raise ConfigError("--json-lines and --output - would both write to standard output: give one of them")
+    config = with_output(config)
     shard = None if config.shard is None else read_shard(config.shard, os.environ)
     jobs = plan(config, shard)
     if shard is not None:
-        print(f"isr-jax: share {shard.index} of {shard.count}: {len(jobs)} of the pictures", file=sys.stderr)
+        _note(config, f"isr-jax: share {shard.index} of {shard.count}: {len(jobs)} of the pictures")
     left_out = _left_out(config)
     for path in left_out:
         print(f"isr-jax: {path} is left out: {path.suffix} is not read; convert it to PNG or TIFF", file=sys.stderr)
     todo = [(source, target) for source, target in jobs if not (config.skip_existing and Path(target).exists())]
     if not todo:
-        why = f"all {len(jobs)} exist" if jobs else "no picture is in this share"
-        print(f"nothing to do: {why}", file=sys.stderr)
+        _note(config, f"nothing to do: all {len(jobs)} exist" if jobs else "nothing to do: no picture is in this share")
         return PARTLY_DONE if left_out else 0
     enlarger = make_enlarger(config)
     failed: list[str] = []
-    for number, (source, target) in enumerate(todo, 1):
-        start = time.perf_counter()
+    progress = Progress(total=len(todo), quiet=config.quiet, json_lines=config.json_lines)
+    for source, target in todo:
+        progress.begin(source)
         try:
-            size = upscale_file(source, target, enlarger, config)
+            progress.end(target, upscale_file(source, target, enlarger, config))
         except (UserError, OSError, MemoryError) as error:
+            failed.append(_one_line(source, error))
+            if config.json_lines or len(todo) > 1:
+                progress.end(target, error=in_flags(failed[-1]))
             if len(todo) == 1:
                 raise
-            failed.append(_one_line(source, error))
-            message = "failed"
-        else:
-            message = f"-> {target}, {size}, {time.perf_counter() - start:.1f} s"
-        _show_progress(number, len(todo), f"{source} {message}")
     for line in failed:
         print(f"isr-jax: {in_flags(line)}", file=sys.stderr)
     if len(failed) == len(todo):
@@ -153,6 +159,22 @@ def main(argv: list[str] | None = None) -> int:
     if failed:
         print(f"isr-jax: {len(failed)} of {len(todo)} pictures failed; the others are done", file=sys.stderr)
     return PARTLY_DONE if failed or left_out else 0
+
+
+def with_output(config: UpscaleConfig) -> UpscaleConfig:
+    """Returns the arguments with an output, which may be the second of two paths.
+
+    Raises:
+      ConfigError: If there is none, or it may be meant as an input.
+    """
+    if config.output or not config.inputs:
+        return config
+    if len(config.inputs) != 2:
+        raise ConfigError("name where the results go: two paths, INPUT and OUTPUT, or --output after the inputs")
+    source, target = config.inputs
+    if Path(target).is_file() and not config.overwrite:  # `isr-jax upscale *.png` may stand for two pictures
+        raise ConfigError(f"{target} exists already: say --overwrite, or name where the results go with --output")
+    return replace(config, inputs=(source,), output=target)
 
 
 def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, str]]:
@@ -295,7 +317,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
         result = model.upscale_picture(picture, **wanted)
         if config.devices is not None:
             sent = (model.exchanged_bytes - before) / 1e6
-            print(f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB", file=sys.stderr)
+            _note(config, f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB")
         return result
 
     return Enlarger(enlarge_told, size_of)
@@ -318,11 +340,11 @@ def _load(name: str, config: UpscaleConfig) -> Any:
     )
     if config.blur is not None and model.config.physics != "blur":
         physics = model.config.physics
-        print(f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur", file=sys.stderr)
+        _note(config, f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur")
     if config.scale is not None:
         model.own_scale(config.scale)
     if config.blur is None and model.config.physics == "blur":
-        print(f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur", file=sys.stderr)
+        _note(config, f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur")
     return model
 
 
@@ -410,15 +432,9 @@ def _say(source: str, remarks: tuple[str, ...]) -> None:
         print(("\r\033[K" if sys.stderr.isatty() else "") + f"isr-jax: {source}: {remark}", file=sys.stderr)
 
 
-def _show_progress(number: int, total: int, message: str) -> None:
-    """Shows how far we are: one line that is rewritten on a terminal, one line a picture elsewhere."""
-    width = 20
-    done = width * number // total
-    bar = f"[{'#' * done}{'.' * (width - done)}] {number}/{total} {message}"
-    if sys.stderr.isatty():
-        print(f"\r\033[K{bar}", end="\n" if number == total else "", file=sys.stderr, flush=True)
-    else:
-        print(bar, file=sys.stderr, flush=True)
+def _note(config: UpscaleConfig, message: str) -> None:
+    if not config.quiet and not config.json_lines:
+        print(message, file=sys.stderr)
 
 
 if __name__ == "__main__":

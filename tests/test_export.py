@@ -77,7 +77,7 @@ def test_the_file_of_a_run_is_called_as_its_folder(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     monkeypatch.chdir(tmp_path / "run")
     save_model("model.safetensors", random_model(ModelConfig(num_stages=1, prior=SMALL)))
-    assert exit_code(main, [".", "--size", "8", "8"]) == 0
+    assert exit_code(main, [".", "--size", "8", "8", "--format", "stablehlo"]) == 0
     assert (tmp_path / "run" / "run.stablehlo").is_file()
 
 

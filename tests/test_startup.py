@@ -91,3 +91,14 @@ def test_large_blocks_are_reused():
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+
+
+def test_what_jax_logs_below_errors_is_off():
+    program = (
+        "import logging\nfrom isr_jax.startup import prepare_process\nprepare_process(compilation_cache=False)\n"
+        "import jax\nlogger = logging.getLogger('jax._src.xla_bridge')\n"
+        "logger.warning('no GPU here')\nlogger.error('no devices')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "no devices" in done.stderr
+    assert "no GPU here" not in done.stderr

@@ -1,6 +1,7 @@
 """What all configurations share: errors, checks by annotation, dictionaries, and building what they describe."""
 
 import dataclasses
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -9,6 +10,7 @@ import math
 import re
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -22,6 +24,12 @@ class UserError(Exception):
 
 class ConfigError(UserError, ValueError):
     """A command line or configuration that cannot be used. Commands exit with 2."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns " (did you mean X?)" for the known word that is most like one that is not, or "" if none is."""
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""
 
 
 @dataclass(frozen=True)
@@ -174,8 +182,8 @@ def config_from_dict(cls: type[T], values: dict[str, Any], prefix: str = "") -> 
         if said := getattr(cls, "removed", {}).get(name):
             raise ConfigError(f"{prefix}{name} {said}")
     if unknown:
-        known = ", ".join(defaults)
-        raise ConfigError(f"unknown field {', '.join(prefix + u for u in unknown)}; the fields are {known}")
+        known, nearest = ", ".join(defaults), did_you_mean(unknown[0], defaults)
+        raise ConfigError(f"unknown field {', '.join(prefix + u for u in unknown)}{nearest}; the fields are {known}")
     kwargs: dict[str, Any] = {}
     for name, value in values.items():
         kind = defaults[name]
@@ -236,7 +244,8 @@ def check_name(name: str, home: str, field: str) -> None:
       ConfigError: If it is neither.
     """
     if ":" not in name and name not in (known := _functions(home)):
-        raise ConfigError(f"{field} is {name!r}; choose one of {', '.join(known)}, or your own as module:function")
+        nearest, names = did_you_mean(name, known), ", ".join(known)
+        raise ConfigError(f"{field} is {name!r}{nearest}; choose one of {names}, or your own as module:function")
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from jaxtyping import Float, Shaped
 from PIL import Image
 
 from isr_jax.config import ConfigError
+from isr_jax.inference.arrays import array_of, give_back
 from isr_jax.inference.conditions import Blur, Conditions, blur_kernels, make_conditions
 from isr_jax.inference.intensities import grey_level
 from isr_jax.inference.runner import Runner
@@ -128,6 +129,11 @@ class Upscaler:
         self._blur = None if blur is None else blur_kernels(blur, color=True)
         self._runner = Runner(model, self.num_stages, devices)
 
+    def __repr__(self) -> str:
+        """One line."""
+        ensemble, default = ", ensemble" * self.ensemble, f", x{self.scale} by default" * (len(self.scales) > 1)
+        return f"{type(self).__name__}({self.name!r}: {self._runner.model!r}{default}{ensemble})"
+
     @property
     def _made_for(self) -> str:
         return " and ".join(f"x{scale}" for scale in self.scales)
@@ -176,12 +182,13 @@ class Upscaler:
     def upscale(self, image: Image.Image, **known: Any) -> Image.Image: ...
     @overload
     def upscale(self, image: Any, *, value_range: float | int | None = None, **known: Any) -> np.ndarray: ...
-    def upscale(self, image: Any, *, value_range: float | int | None = None, **known: Any) -> np.ndarray | Image.Image:
+    def upscale(self, image: Any, *, value_range: float | int | None = None, **known: Any) -> Any:
         """Super-resolves one picture.
 
         Args:
-          image: An array (NumPy or JAX), grey (H, W) or (H, W, 1), or RGB (H, W, 3): uint8, uint16, or floating
-            point; a Pillow image; or the path of a picture, whose transparency is left out.
+          image: An array (NumPy, JAX, or any that has `__dlpack__`, as PyTorch's), grey (H, W) or (H, W, 1), or RGB
+            (H, W, 3): uint8, uint16, or floating point; a Pillow image; or the path of a picture, whose transparency is
+            left out.
           value_range: The value of white of a floating-point array, such as 1 or 255 (the default). Has to be given
             where no value is above 1. That of integers is their type's.
           known: What is known of this picture: `physics` or `blur`, and `noise_std`, as for `Upscaler`. And what is
@@ -189,9 +196,10 @@ class Upscaler:
             or the length of the longer side; of another aspect ratio the picture is fitted into a size, unless `fit`
             is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller sizes are reductions.
             Blurs are told in the pixels of the model's own scale. The model's own scale, or the physics', by default.
-        Returns: The picture, enlarged: an array of the same type and range (integers rounded and
-          clipped; for a path (H, W, 1) or (H, W, 3)), or for a Pillow image a Pillow image of the same kind (grey or
-          colour, with transparency or without), upright, with its profile and resolution.
+        Returns: The picture, enlarged: an array of the same type and range (integers rounded and clipped; for a path
+          (H, W, 1) or (H, W, 3); of NumPy's, or of the library that the picture came from by `__dlpack__`), or for a
+          Pillow image a Pillow image of the same kind (grey or colour, with transparency or without), upright, with its
+          profile and resolution.
         Raises:
           ConfigError: If the blur kernel is larger than the enlarged picture.
           TypeError: If it is none of the above.
@@ -203,13 +211,22 @@ class Upscaler:
         if isinstance(image, str | os.PathLike):
             return self.upscale_picture(read_image(image), **known)[0].pixels
         if not isinstance(image, np.ndarray | jax.Array):
-            raise TypeError(f"a picture is an array, a Pillow image or a path, not {type(image).__name__}")
+            return give_back(self.upscale(array_of(image), value_range=value_range, **known), image)
         image = np.asarray(image)
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)) or 0 in image.shape:
             raise ValueError(f"a picture has shape (H, W), (H, W, 1) or (H, W, 3), not {image.shape}")
         hr, target = self._upscale_one(image.reshape(*image.shape[:2], -1), value_range=value_range, **known)
         hr = target.cut(hr)
         return round_to(hr.reshape(*hr.shape[:2], *image.shape[2:]), image.dtype)
+
+    def __call__(self, pictures: Any, **known: Any) -> Any:
+        """Does what `upscale` does; of arrays of four axes, (N, H, W, 1) or (N, H, W, 3), for all at once."""
+        if getattr(pictures, "ndim", 0) != 4:
+            return self.upscale(pictures, **known)
+        if not isinstance(pictures, np.ndarray | jax.Array):
+            return give_back(self(array_of(pictures), **known), pictures)
+        pictures = np.asarray(pictures)
+        return round_to(self.upscale_batch(pictures, **known), pictures.dtype)
 
     def upscale_batch(
         self, lr: LRImages, *, value_range: float | int | None = None, all_stages: bool = False, **known: Any

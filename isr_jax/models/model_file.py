@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from isr_jax.config import ConfigError, ModelConfig, UserError, config_from_dict, config_to_dict
+from isr_jax.config import ConfigError, ModelConfig, UserError, config_from_dict, config_to_dict, did_you_mean
 from isr_jax.files import replace_file
 from isr_jax.models import tensor_file
 from isr_jax.solver.unrolled import ISRResCNet
@@ -49,7 +49,8 @@ def find_model(model: str | os.PathLike) -> Path:
         raise ConfigError(f"{path} holds no {MODEL_FILE} (yet): train writes it at its first evaluation")
     if not path.is_file():
         names = ", ".join(shipped_models()) or "none so far"
-        raise ConfigError(f"no model {model}: give a model file, a run folder, or a shipped name ({names})")
+        nearest = did_you_mean(str(model), shipped_models())
+        raise ConfigError(f"no model {model}{nearest}: give a model file, a run folder, or a shipped name ({names})")
     return path
 
 

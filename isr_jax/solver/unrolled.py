@@ -209,6 +209,15 @@ class ISRResCNet(nnx.Module):
         x, _ = self._step_on_data(observation, x, amount)
         return jnp.clip(x, 0, 255) if self.config.clip else x
 
+    def __repr__(self) -> str:
+        """One line."""
+        config, count = self.config, sum(leaf.size for leaf in jax.tree.leaves(self))
+        scales, plural = ", ".join(f"x{scale}" for scale in config.all_scales), "s" * (config.num_stages > 1)
+        stages = f"{config.num_stages} stage{plural}"
+        return f"{type(self).__name__}({scales}, {config.physics}, {stages}, {count:,} parameters)"
+
+    __str__ = __repr__
+
     @property
     def uses_noise_std(self) -> bool:
         """Whether the result depends on the noise level."""

@@ -1,0 +1,39 @@
+"""The command ``isr-jax models``: what models there are, and what for."""
+
+from dataclasses import dataclass
+
+from isr_jax.__main__ import run
+from isr_jax.command_line import parse_arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsOptions:
+    """The arguments of the command: none."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Prints a table."""
+    parse_arguments(
+        ModelsOptions,
+        argv,
+        prog="isr-jax models",
+        description="Lists the models that come with this version; any model file or run folder is a MODEL, too.",
+    )
+    from isr_jax.models.description import count_parameters, purpose, scales_of  # --help must not wait for JAX
+    from isr_jax.models.model_file import describe_model, shipped_models
+
+    rows = [("model", "scale", "physics", "parameters", "for")]
+    for name in shipped_models():
+        model = describe_model(name)
+        config, count = model.config, f"{count_parameters(model):,}"
+        rows.append((name, scales_of(config), config.physics, count, purpose(name, config)))
+    rows.append(("bicubic", "any", "bicubic", "0", "comparison: interpolation"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)]
+        cells[3] = f"{row[3]:>{widths[3]}}"
+        print("  ".join(cells).rstrip())
+
+
+if __name__ == "__main__":
+    run(main)
