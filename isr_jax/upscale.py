@@ -17,6 +17,7 @@ from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BicubicUpscaler
+from isr_jax.inference.estimate import estimate_degradation
 from isr_jax.inference.shards import Shard, read_shard
 from isr_jax.inference.sizes import Fit, Size, choose_target, largest_factor
 from isr_jax.pictures.encoding import Subsampling, check_bits, encode_float_tiff, encode_image, fit_to_format, with_bits
@@ -79,6 +80,10 @@ class UpscaleConfig:
     (kernel.png)."""
     noise: Annotated[float | None, arg(aliases=["--noise-std"])] = None
     """Noise level of the pictures, standard deviation on the 0..255 scale; estimated from each by default."""
+    no_inspect: bool = False
+    """Of a model that is told them, take blur and noise that are not given for none, instead of estimating them."""
+    strength: float = 1.0
+    """How much of what the network does is wanted: from 0, the solution without it, to 1."""
     shard: str | None = None
     """Do one share of the pictures, as 3/16, the fourth of 0/16 to 15/16, on many machines or processes, by the names
     of the outputs; or "auto", by JAX_PROCESS_ID and JAX_NUM_PROCESSES, or under SLURM."""
@@ -120,6 +125,8 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError(f"--compression {config.compression}: choose 0 to 9")
     if config.scale is not None and not 0 < config.scale < 1000:
         raise ConfigError(f"--scale {config.scale}: choose a positive factor")
+    if not 0 <= config.strength <= 1:
+        raise ConfigError(f"--strength {config.strength}: choose 0 to 1")
     wanted_size(config)
     if config.format is not None and f".{config.format.lstrip('.').lower()}" not in {*FORMATS, ".npy"}:
         raise ConfigError(f"--format {config.format}: choose one of {', '.join(s[1:] for s in FORMATS)}, npy")
@@ -297,6 +304,8 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale or --size")
         if config.blur is not None or config.noise is not None:
             raise ConfigError("bicubic enlargement makes no use of --blur and --noise: leave them out")
+        if config.strength != 1:
+            raise ConfigError("bicubic enlargement has no network: leave out --strength")
         if config.devices is not None:
             raise ConfigError("bicubic enlargement runs on no device: leave out --devices")
         return Enlarger(functools.partial(BicubicUpscaler(config.scale or 1).upscale_picture, **wanted), size_of)
@@ -306,21 +315,42 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
         def enlarge(picture: Picture) -> tuple[Picture, np.ndarray]:
             shape = picture.pixels.shape
             factor = largest_factor(shape, choose_target(shape, **wanted).size)
-            return load(default_model(factor)).upscale_picture(picture, **wanted)
+            return load(default_model(factor)).upscale_picture(picture, **wanted, strength=config.strength)
 
         return Enlarger(enlarge, size_of)
     model = _load(config.model or default_model(config.scale), config)
     wanted = wanted or {"scale": model.scale}
 
     def enlarge_told(picture: Picture) -> tuple[Picture, np.ndarray]:
-        before = model.exchanged_bytes
-        result = model.upscale_picture(picture, **wanted)
+        before, known = model.exchanged_bytes, {"strength": config.strength}
+        if model.config.physics == "blur":
+            picture, found = _inspected(picture, model, wanted, config)
+            known |= found
+        result = model.upscale_picture(picture, **wanted, **known)
         if config.devices is not None:
             sent = (model.exchanged_bytes - before) / 1e6
             _note(config, f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB")
         return result
 
     return Enlarger(enlarge_told, size_of)
+
+
+def _inspected(
+    picture: Picture, model: Any, wanted: dict[str, Any], config: UpscaleConfig
+) -> tuple[Picture, dict[str, Any]]:
+    """Returns what is believed of a picture where the command line does not say it, and says so in its remarks."""
+    if config.no_inspect or (config.blur is not None and config.noise is not None):
+        return picture, {} if config.noise is not None else {"noise_std": 0.0}
+    shape = picture.pixels.shape
+    estimate = estimate_degradation(
+        picture, scale=model.own_scale(largest_factor(shape, choose_target(shape, **wanted).size))
+    )
+    known = estimate.known()
+    if config.noise is not None:
+        del known["noise_std"]
+    if config.blur is not None:
+        del known["physics"]
+    return replace(picture, remarks=(*picture.remarks, f"taken for: {estimate}")), known
 
 
 def _load(name: str, config: UpscaleConfig) -> Any:
@@ -343,8 +373,6 @@ def _load(name: str, config: UpscaleConfig) -> Any:
         _note(config, f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur")
     if config.scale is not None:
         model.own_scale(config.scale)
-    if config.blur is None and model.config.physics == "blur":
-        _note(config, f"isr-jax: {name} is told that MATLAB's bicubic reduction made the pictures; see --blur")
     return model
 
 
@@ -363,7 +391,7 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
         picture = replace(picture, metadata=NO_METADATA)
     if target.lower().endswith(".npy"):
         result, exact = enlarger.enlarge(picture)
-        _say(source, picture.remarks)
+        _say(config, source, result.remarks)
         replace_file(Path(target), lambda path: _save_array(path, exact))
     else:
         image_format = "PNG" if target == PIPE else format_of(target)
@@ -376,7 +404,7 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
         result, exact = enlarger.enlarge(picture)
         if config.bits is not None and bits < 32:
             result = with_bits(result, exact, bits)
-        _say(source, fit_to_format(result, image_format).remarks)
+        _say(config, source, fit_to_format(result, image_format).remarks)
         data = _encode(result, exact, image_format, config)
         if target == PIPE:
             sys.stdout.buffer.write(data)
@@ -426,10 +454,10 @@ def _one_line(source: str, error: Exception) -> str:
     return text if source in text else f"{source}: {text}"
 
 
-def _say(source: str, remarks: tuple[str, ...]) -> None:
+def _say(config: UpscaleConfig, source: str, remarks: tuple[str, ...]) -> None:
     """Says what a user should know of a picture on standard error, in the place of the bar that may stand there."""
     for remark in remarks:
-        print(("\r\033[K" if sys.stderr.isatty() else "") + f"isr-jax: {source}: {remark}", file=sys.stderr)
+        _note(config, ("\r\033[K" if sys.stderr.isatty() else "") + f"isr-jax: {source}: {remark}")
 
 
 def _note(config: UpscaleConfig, message: str) -> None:

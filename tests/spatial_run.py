@@ -110,7 +110,7 @@ for name in sys.argv[5:]:
         upscaler = Upscaler(model, devices=count)
         shared = run(name, upscaler, lr, known)
         assert upscaler.exchanged_bytes > 0 or count == 1
-        program = next(iter(upscaler._programs.values()))[0]
+        program = next(iter(upscaler._runner.programs.kept.values())).compiled
         line = {"case": name, "devices": count, "difference": float(np.abs(shared - alone).max())}
         line["holders"] = len(program.output_shardings.device_set)
         line |= {"sent": upscaler.exchanged_bytes, "std": float(alone.std())}

@@ -38,7 +38,8 @@ def test_a_picture_keeps_what_belongs_to_it():
     assert result.alpha is not None
     assert np.all(result.alpha == 128)
     assert exact.dtype == np.float32
-    deep, exact = BicubicUpscaler(2).upscale_picture(Picture(pixels=(IMAGE // 4 + np.uint16(96)) * np.uint16(257)), 3)
+    deep = Picture(pixels=(IMAGE // 4 + np.uint16(96)) * np.uint16(257))
+    deep, exact = BicubicUpscaler(2).upscale_picture(deep, scale=3)
     assert deep.pixels.shape == (24, 27, 3)
     assert np.abs(deep.pixels / 257 - exact).max() < 0.01
 

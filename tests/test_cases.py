@@ -43,7 +43,7 @@ def upscaled(cases, tmp_path, capfd, monkeypatch):
     def run(name: str, *options, out: str | None = None, engine=("--model", "bicubic", "--scale", "2")):
         target = tmp_path / (out or name)
         code = exit_code(upscale.main, [str(cases / name), "-o", str(target), *engine, *map(str, options)])
-        lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("[")]
+        lines = [line for line in capfd.readouterr().err.splitlines() if not re.match(r"\d+/\d+ ", line)]
         return code, target, lines
 
     return run

@@ -198,7 +198,10 @@ def test_what_the_solver_is_told_may_be_less():
         ({"noise_std": (1.0, 2.0)}, "no physics"),
         ({"bicubic": 1.0, "jpeg_quality": (0.0, 50.0)}, "jpeg_quality is 0"),
         ({"motion": 1.0, "kernel_size": 5}, r"kernel_size is 5; motion needs"),
-        ({"gaussian": 1.0, "told": "bicubik"}, r"data\.degradation\.told is 'bicubik'; choose"),
+        (
+            {"gaussian": 1.0, "told": "bicubik"},
+            r"told is 'bicubik' \(did you mean bicubic\?\); choose",
+        ),
         ({"gaussian": 1.0, "told": "blur"}, "told is 'blur', which needs a kernel"),
     ],
 )

@@ -194,5 +194,9 @@ def test_the_physics_is_matlabs_reduction_of_the_blurred_picture(photo):
     seen = np.asarray(physics.inner.apply(jnp.asarray(hr)))[0, :, :, 0]
     along = np.arange(128) - 64
     assert np.sqrt((seen * along[:, None] ** 2).sum()) == pytest.approx(estimate.blur_std, rel=0.1)
+    assert estimate.known()["noise_std"] == estimate.noise_std
+    assert estimate.known()["physics"].inner is not None
+    hard = isr_jax.estimate_degradation(jpeg_bytes(photo.round().clip(0, 255).astype(np.uint8), quality=20))
+    assert (hard.blur is None) or hard.known()["physics"] == isr_jax.Bicubic(4)
     with pytest.raises(ConfigError, match="whole"):
         isr_jax.estimate_degradation(photo, scale=1.5).physics()

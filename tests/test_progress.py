@@ -32,7 +32,7 @@ def run(*argv) -> int:
 
 
 def test_elsewhere_a_line_a_picture_and_no_bars(folder, capfd):
-    assert run(folder / "in", "-o", folder / "out") == 1
+    assert run(folder / "in", "-o", folder / "out") == 3
     said = capfd.readouterr()
     lines = said.err.splitlines()
     assert said.out == ""
@@ -43,7 +43,7 @@ def test_elsewhere_a_line_a_picture_and_no_bars(folder, capfd):
 
 
 def test_quiet_says_what_failed_alone(folder, capfd):
-    assert run(folder / "in", "-o", folder / "out", "--quiet") == 1
+    assert run(folder / "in", "-o", folder / "out", "--quiet") == 3
     said = capfd.readouterr()
     assert said.out == ""
     assert [line.startswith("isr-jax: ") for line in said.err.splitlines()] == [True, True]
@@ -52,7 +52,7 @@ def test_quiet_says_what_failed_alone(folder, capfd):
 
 
 def test_programs_read_a_line_of_json_a_picture(folder, capfd):
-    assert run(folder / "in", "-o", folder / "out", "--json-lines") == 1
+    assert run(folder / "in", "-o", folder / "out", "--json-lines") == 3
     said = capfd.readouterr()
     lines = [json.loads(line) for line in said.out.splitlines()]
     assert [line["input"] for line in lines] == [f"{folder}/in/{name}.png" for name in "abc"]
@@ -79,7 +79,7 @@ def test_on_a_terminal_a_bar_with_the_time_left(folder):
     except OSError:  # all is read
         pass
     os.close(main)
-    assert process.wait() == 1
+    assert process.wait() == 3
     text = shown.decode()
     assert f"\r\x1b[K[....................] 0/3 {folder}/in/a.png" in text
     assert f"[######..............] 1/3 0 s left, {folder}/in/b.png" in text

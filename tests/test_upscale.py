@@ -16,6 +16,7 @@ from isr_jax import upscale
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.inference import programs
+from isr_jax.inference.estimate import estimate_degradation
 from isr_jax.inference.upscaler import Upscaler, load
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.resize import imresize
@@ -206,8 +207,29 @@ def test_kernels_that_are_none_and_arguments_as_flags(model_file, pixels, tmp_pa
     write_image(tmp_path / "folder" / "small.png", pixels[:2, :2])
     assert bicubic(tmp_path / "folder", "-o", tmp_path / "out", "--max-pixels", 10) == 3
     assert "raise it (--max-pixels)" in capfd.readouterr().err  # in the list of what failed, too
-    assert run(tmp_path / "a.png", "-o", tmp_path / "out.png", "--model", blurred) == 0
-    assert "is told that MATLAB's bicubic reduction made the pictures" in capfd.readouterr().err
+
+
+def test_a_model_that_is_told_a_blur_is_told_what_the_picture_shows(tmp_path, capfd):
+    model, model_file = random_model(ModelConfig(scale=2, **SEVERAL)), tmp_path / "any.safetensors"
+    save_model(model_file, model)
+    photo = imresize(np.random.default_rng(0).uniform(0, 255, (12, 14, 3)), size=(48, 56)).clip(0, 255).astype("u1")
+    write_image(tmp_path / "a.png", photo)
+    estimate = estimate_degradation(photo, scale=3)
+    upscaler = Upscaler(model)
+    for options, known in [
+        ([], estimate.known()),
+        (["--noise", 3], estimate.known() | {"noise_std": 3.0}),
+        (["--blur", 1.2], {"blur": 1.2, "noise_std": estimate.noise_std}),
+        (["--no-inspect"], {"noise_std": 0.0}),
+        (["--strength", 0.25], estimate.known() | {"strength": 0.25}),
+    ]:
+        argv = ["-o", tmp_path / "b.png", "--overwrite", "--model", model_file, "--scale", 3, *options]
+        assert run(tmp_path / "a.png", *argv) == 0
+        assert (f"a.png: taken for: {estimate}\n" in capfd.readouterr().err) == ("--no-inspect" not in options)
+        expected = upscaler.upscale(photo, scale=3, **known)
+        np.testing.assert_allclose(read_image(tmp_path / "b.png").pixels.astype(int), expected, atol=1)
+    assert run(tmp_path / "a.png", "-o", tmp_path / "c.png", "--model", model_file, "--quiet") == 0
+    assert capfd.readouterr().err == ""
 
 
 def test_blur_noise_and_scale_through_every_door(pixels, tmp_path, capfd, monkeypatch):
@@ -241,6 +263,8 @@ def test_blur_noise_and_scale_through_every_door(pixels, tmp_path, capfd, monkey
         (["--blur", "1.6,0.8,nan"], "--blur is .*nan.*; give a standard deviation"),
         (["--model", "bicubic", "--scale", 2, "--blur", 1.6], "makes no use of --blur and --noise"),
         (["--model", "bicubic", "--scale", 2, "--noise", 1], "makes no use of --blur and --noise"),
+        (["--model", "bicubic", "--scale", 2, "--strength", 0.5], "has no network: leave out --strength"),
+        (["--strength", 1.5], "--strength 1.5: choose 0 to 1"),
     ]:
         argv = options if "--model" in options else [*options, "--model", any_model]
         assert run(tmp_path / "in" / "a.png", "-o", tmp_path / "out.png", *argv) == 2

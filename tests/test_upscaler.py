@@ -18,7 +18,7 @@ from isr_jax.models.model_file import save_model
 from isr_jax.physics.blur import Blur
 from isr_jax.physics.kernels import pad_kernels
 from isr_jax.physics.resize import imresize
-from isr_jax.physics.sampling import Decimation
+from isr_jax.physics.sampling import Bicubic, Decimation
 from isr_jax.pictures.images import write_image
 from isr_jax.pictures.metrics import round_to
 from isr_jax.pictures.picture import Picture
@@ -268,8 +268,8 @@ def test_paths_are_read_and_the_rest_is_refused_by_its_type(model, tmp_path):
     for bad, name in ((pixels.tolist(), "list"), (None, "NoneType"), (b"bytes", "bytes"), (3, "int")):
         with pytest.raises(TypeError, match=f"a picture is an array, a Pillow image or a path, not {name}$"):
             upscaler.upscale(bad)
-    with pytest.raises(ValueError, match="mode F"):
-        upscaler.upscale(Image.new("F", (4, 4)))
+    with pytest.raises(ValueError, match="mode HSV"):
+        upscaler.upscale(Image.new("HSV", (4, 4)))
 
 
 def test_memory_is_told_by_the_shape_that_took_it(model):
@@ -449,6 +449,18 @@ np.testing.assert_allclose(together, np.concatenate(apart), atol=2e-3)
 assert upscaler.compilations + upscaler.cache_hits == 2
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_strength_is_the_share_of_what_the_network_does():
+    model, lr = make_model(**SEVERAL), pictures(2, 8, 9, 3)
+    upscaler = Upscaler(model, noise_std=2.0)
+    full, half, none = (upscaler.upscale_batch(lr, strength=share) for share in (1.0, 0.5, 0.0))
+    np.testing.assert_allclose(half, (full + none) / 2, atol=1e-3)
+    assert np.abs(full - none).max() > 1
+    start = whole(model, lr, num_stages=0, physics=Bicubic(2), noise_std=np.full(2, 2.0, "f4"))
+    np.testing.assert_allclose(none, start, atol=5e-3)
+    with pytest.raises(ConfigError, match="`strength` is -1; it is a share"):
+        upscaler.upscale(lr[0], strength=-1)
 
 
 def test_one_model_for_several_scales():

@@ -9,7 +9,7 @@ import io
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ NEAR = 0.125
 """LR pixels: the width counts as right within these, half an HR pixel at scale 4."""
 LEAST_CONFIDENCE = 0.2
 """Below, the width is not told."""
+LEAST_QUALITY = 40
+"""Of a JPEG: below, smooth pictures can be taken for far too blurred."""
 DRAWN = 0.5
 """Share of equal neighbours from which on a picture is drawn, or a screenshot."""
 LUMA_NOISE = 0.669
@@ -118,6 +120,14 @@ class Estimate:
             return sample
         kernel = gaussian_kernel(self.blur[:2], math.radians(self.blur[2]), radius=4 * sample.scale)
         return sample @ Blur(kernel)
+
+    def known(self) -> dict[str, Any]:
+        """Returns what `Upscaler.upscale` is to be told, for a model that is told a blur: `physics` and `noise_std`.
+
+        Of pictures that were compressed hard, whose blur is estimated badly, MATLAB's reduction alone is told.
+        """
+        trusted = self if self.jpeg is None or self.jpeg.quality >= LEAST_QUALITY else replace(self, blur=None)
+        return {"physics": trusted.physics(), "noise_std": 0.0 if self.noise_std is None else self.noise_std}
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON stores it."""

@@ -4,6 +4,7 @@ A program is compiled once per shape and kept; pictures of many sizes share few 
 local devices share a batch.
 """
 
+import functools
 import math
 import os
 from collections.abc import Iterator
@@ -127,7 +128,7 @@ class Upscaler:
         self.macs_per_pixel = model.macs_per_pixel(self.num_stages, self.scale) * (8 if ensemble else 1)
         self._physics, self._noise_std = physics, noise_std
         self._blur = None if blur is None else blur_kernels(blur, color=True)
-        self._runner = Runner(model, self.num_stages, devices)
+        self._devices, self._runner = devices, Runner(model, self.num_stages, devices)
 
     def __repr__(self) -> str:
         """One line."""
@@ -196,6 +197,7 @@ class Upscaler:
             or the length of the longer side; of another aspect ratio the picture is fitted into a size, unless `fit`
             is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller sizes are reductions.
             Blurs are told in the pixels of the model's own scale. The model's own scale, or the physics', by default.
+            `strength`, 0 to 1 (all, the default): the share of what the network does to the solver's start.
         Returns: The picture, enlarged: an array of the same type and range (integers rounded and clipped; for a path
           (H, W, 1) or (H, W, 3); of NumPy's, or of the library that the picture came from by `__dlpack__`), or for a
           Pillow image a Pillow image of the same kind (grey or colour, with transparency or without), upright, with its
@@ -241,7 +243,7 @@ class Upscaler:
           all_stages: Return the estimate after every stage, with a leading axis.
           known: `physics`, or `blur` (a number, three, a kernel, or a kernel each: (N, k, k), or a list of kernels of
             several sizes), and `noise_std`, one number or one each. A hundred kernels are one compilation. `scale`: one
-            of `scales`; by default the physics', or the model's first.
+            of `scales`; by default the physics', or the model's first. `strength`: as for `upscale`.
         Returns: HR pictures in the same range, float32, neither rounded nor (unless the model does) clipped.
         Raises:
           ConfigError: If the blur kernel is larger than the enlarged pictures, or the model has no such scale.
@@ -261,6 +263,7 @@ class Upscaler:
         blur: Blur | None = None,
         noise_std: Any = None,
         scale: int | None = None,
+        strength: float = 1.0,
     ) -> Iterator[HRImages]:
         """Yields what `upscale_batch` returns in parts of a few pictures, in order, for sets that fill the memory.
 
@@ -272,6 +275,8 @@ class Upscaler:
         unit = np.float32(grey_level(lr, value_range))
         if noise_std is not None and not self._runner.model.uses_noise_std:
             raise ConfigError(f"{self.name} makes no use of a noise level: leave out `noise_std`")
+        if not 0 <= strength <= 1:
+            raise ConfigError(f"`strength` is {strength}; it is a share of the network's effect, from 0 to 1")
         told = physics is not None or blur is not None
         if scale is None and physics is None and (told or self._physics is None):
             scale = self.scale
@@ -297,7 +302,11 @@ class Upscaler:
             batch = batch if unit == 1 else batch / unit
             indices = np.minimum(np.arange(first, first + size), count - 1)
             filled = np.concatenate([batch, *[batch[-1:]] * (size - len(batch))])
-            hr = self._run_channels(filled, known.take(indices), all_stages)[..., : len(batch), :, :, :]
+            hr = self._run_channels(filled, known.take(indices), all_stages)
+            if strength < 1:
+                start = self._run_channels(filled, known.take(indices), False, self._without_network)
+                hr = start + np.float32(strength) * (hr - start)
+            hr = hr[..., : len(batch), :, :, :]
             yield hr if unit == 1 else hr * unit
 
     def upscale_picture(self, picture: Picture, **known: Any) -> tuple[Picture, np.ndarray]:
@@ -347,7 +356,8 @@ class Upscaler:
         if hr.shape[:2] == target.size:
             return hr, target
         hr, lr = imresize(hr, size=target.size), pixels.astype(np.float32)
-        told = any(value is not None for value in (self._physics, self._blur, self._noise_std, *known.values()))
+        mine = (known.get(name) for name in ("physics", "blur", "noise_std"))
+        told = any(value is not None for value in (self._physics, self._blur, self._noise_std, *mine))
         if told or self.config.physics not in ("bicubic", "blur") or min(np.subtract(hr.shape, lr.shape)) < 0:
             return hr, target  # another camera, or noise: to agree would be wrong
         return agree(hr, lr), target
@@ -364,24 +374,33 @@ class Upscaler:
             )
         return min(own for own in self.scales if own >= scale)
 
-    def _run_channels(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
+    @functools.cached_property
+    def _without_network(self) -> Runner:
+        return Runner(self._runner.model, 0, self._devices)
+
+    def _run_channels(
+        self, lr: np.ndarray, known: Conditions, all_stages: bool, runner: Runner | None = None
+    ) -> np.ndarray:
         channels = lr.shape[3]
         if channels == self.config.channels:
-            return self._run_ensemble(lr, known, all_stages)
+            return self._run_ensemble(lr, known, all_stages, runner)
         if channels == 1:
-            return self._run_ensemble(lr.repeat(3, axis=3), known, all_stages).mean(axis=-1, keepdims=True)
+            return self._run_ensemble(lr.repeat(3, axis=3), known, all_stages, runner).mean(axis=-1, keepdims=True)
         known = known.take(np.tile(np.arange(len(lr)), channels))
-        hr = self._run_ensemble(np.concatenate(np.split(lr, channels, axis=3)), known, all_stages)
+        hr = self._run_ensemble(np.concatenate(np.split(lr, channels, axis=3)), known, all_stages, runner)
         return np.concatenate(np.split(hr, channels, axis=-4), axis=-1)
 
-    def _run_ensemble(self, lr: np.ndarray, known: Conditions, all_stages: bool) -> np.ndarray:
+    def _run_ensemble(
+        self, lr: np.ndarray, known: Conditions, all_stages: bool, runner: Runner | None = None
+    ) -> np.ndarray:
+        runner = runner or self._runner
         if not self.ensemble:
-            return self._runner.run(lr, known, all_stages)
+            return runner.run(lr, known, all_stages)
         total = np.zeros(())
         for flip in (False, True):
             for turns in range(4):
                 turned = np.rot90(lr[:, :, ::-1] if flip else lr, turns, axes=(1, 2))
-                hr = self._runner.run(np.ascontiguousarray(turned), known.turned(turns, flip), all_stages)
+                hr = runner.run(np.ascontiguousarray(turned), known.turned(turns, flip), all_stages)
                 hr = np.rot90(hr, -turns, axes=(-3, -2)).astype(np.float64)
                 total = total + (hr[..., ::-1, :] if flip else hr)
         return (total / 8).astype(np.float32)

@@ -61,7 +61,7 @@ class Physics(struct.PyTreeNode, kw_only=True):
         n, h, w, c = lr_shape
         return n, h * self.scale, w * self.scale, c
 
-    def inside(self, height: int, width: int) -> Float[Array, "1 height width 1"] | None:
+    def inside(self, height: Any, width: Any) -> Float[Array, "1 height width 1"] | None:
         """Returns where an LR array of a height and width has pixels of a picture; None: everywhere."""
         del height, width
         return None

@@ -14,7 +14,7 @@ def picture_from_pillow(image: Image.Image) -> Picture:
     """Returns a Pillow image as a picture: upright, palettes and CMYK as RGB, bilevel as grey.
 
     Raises:
-      ValueError: If its mode is another, such as "F".
+      ValueError: If its mode is another, such as "HSV".
     """
     try:
         return picture_of(image, "the image", read_exif(image))
