@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -138,6 +139,7 @@ print(upscaler.compilations, upscaler.cache_hits)
     assert 4 < compiled == found <= 12
 
 
+@pytest.mark.slow
 def test_sizes_that_share_windows_give_what_each_gives_alone():
     prior = ERDConfig(features=4, num_blocks=2, feedback_steps=0, kernel_size=3, border="zero", resolution="lr")
     model = random_model(
@@ -457,7 +459,8 @@ def test_strength_is_the_share_of_what_the_network_does():
     full, half, none = (upscaler.upscale_batch(lr, strength=share) for share in (1.0, 0.5, 0.0))
     np.testing.assert_allclose(half, (full + none) / 2, atol=1e-3)
     assert np.abs(full - none).max() > 1
-    start = whole(model, lr, num_stages=0, physics=Bicubic(2), noise_std=np.full(2, 2.0, "f4"))
+    known = {"physics": Bicubic(2), "noise_std": jnp.full(2, 2.0)}
+    start = jax.jit(lambda model: model(jnp.asarray(lr), num_stages=0, **known))(model)
     np.testing.assert_allclose(none, start, atol=5e-3)
     with pytest.raises(ConfigError, match="`strength` is -1; it is a share"):
         upscaler.upscale(lr[0], strength=-1)
