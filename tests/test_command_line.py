@@ -9,7 +9,7 @@ from isr_jax.convert import ConvertOptions
 from isr_jax.evaluate import EvaluateConfig
 from isr_jax.export import ExportOptions
 from isr_jax.serve import ServeConfig
-from isr_jax.upscale import UpscaleConfig
+from isr_jax.upscale_options import UpscaleConfig
 from tests.blocked import run_blocked, run_command_blocked
 
 RUN = TrainConfig(steps=1)

@@ -72,12 +72,7 @@ def load(
 
 
 class Upscaler:
-    """A model ready to run on pictures of any size, kind and number.
-
-    `compilations`, `cache_hits` and `seconds` (spent running, without compiling) tell what running it has cost so far;
-    `program_bytes` the memory that each program took which ran, by the shape of its LR batch, and `peak_bytes` the
-    most of them. Clear `program_bytes` to begin anew.
-    """
+    """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far."""
 
     def __init__(
         self,
@@ -166,7 +161,7 @@ class Upscaler:
 
     @property
     def program_bytes(self) -> dict[tuple[int, ...], int]:
-        """Memory of each program that ran, by the shape of its LR batch."""
+        """Memory of each program that ran, by the shape of its LR batch. Clear it to begin anew."""
         return self._runner.programs.bytes_of
 
     @property
@@ -263,7 +258,7 @@ class Upscaler:
         blur: Blur | None = None,
         noise_std: Any = None,
         scale: int | None = None,
-        strength: float = 1.0,
+        strength: float | int = 1.0,
     ) -> Iterator[HRImages]:
         """Yields what `upscale_batch` returns in parts of a few pictures, in order, for sets that fill the memory.
 
@@ -302,9 +297,10 @@ class Upscaler:
             batch = batch if unit == 1 else batch / unit
             indices = np.minimum(np.arange(first, first + size), count - 1)
             filled = np.concatenate([batch, *[batch[-1:]] * (size - len(batch))])
-            hr = self._run_channels(filled, known.take(indices), all_stages)
+            of_part = known.take(indices)
+            hr = self._run_channels(filled, of_part, all_stages, self._runner)
             if strength < 1:
-                start = self._run_channels(filled, known.take(indices), False, self._without_network)
+                start = self._run_channels(filled, of_part, False, self._without_network)
                 hr = start + np.float32(strength) * (hr - start)
             hr = hr[..., : len(batch), :, :, :]
             yield hr if unit == 1 else hr * unit
@@ -378,9 +374,7 @@ class Upscaler:
     def _without_network(self) -> Runner:
         return Runner(self._runner.model, 0, self._devices)
 
-    def _run_channels(
-        self, lr: np.ndarray, known: Conditions, all_stages: bool, runner: Runner | None = None
-    ) -> np.ndarray:
+    def _run_channels(self, lr: np.ndarray, known: Conditions, all_stages: bool, runner: Runner) -> np.ndarray:
         channels = lr.shape[3]
         if channels == self.config.channels:
             return self._run_ensemble(lr, known, all_stages, runner)
@@ -390,10 +384,7 @@ class Upscaler:
         hr = self._run_ensemble(np.concatenate(np.split(lr, channels, axis=3)), known, all_stages, runner)
         return np.concatenate(np.split(hr, channels, axis=-4), axis=-1)
 
-    def _run_ensemble(
-        self, lr: np.ndarray, known: Conditions, all_stages: bool, runner: Runner | None = None
-    ) -> np.ndarray:
-        runner = runner or self._runner
+    def _run_ensemble(self, lr: np.ndarray, known: Conditions, all_stages: bool, runner: Runner) -> np.ndarray:
         if not self.ensemble:
             return runner.run(lr, known, all_stages)
         total = np.zeros(())
