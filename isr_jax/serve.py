@@ -157,11 +157,14 @@ def make_app(config: ServeConfig) -> Starlette:
     one_at_a_time = anyio.Lock()
 
     def enlarge(name: str, data: bytes, known: dict[str, Any]) -> bytes:
+        from isr_jax.inference.estimate import estimate_degradation  # here: the page must not wait for NumPy
         from isr_jax.inference.upscaler import load
 
         picture = read_image(data, max_pixels=config.max_pixels)
         if name not in models:
             models[name] = load(name)
+        if choices[name].blur and not {"blur", "noise_std"} <= known.keys():
+            known = known | estimate_degradation(picture, scale=known.get("scale", models[name].scale)).known(known)
         return encode_image(models[name].upscale_picture(picture, **known)[0], "PNG")
 
     async def show(request: Request) -> Response:

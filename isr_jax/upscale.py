@@ -213,18 +213,13 @@ def _inspected(
     picture: Picture, model: Any, wanted: dict[str, Any], config: UpscaleConfig
 ) -> tuple[Picture, dict[str, Any]]:
     """Returns what is believed of a picture where the command line does not say it, and says so in its remarks."""
-    if config.no_inspect or (config.blur is not None and config.noise is not None):
-        return picture, {} if config.noise is not None else {"noise_std": 0.0}
+    given = {name for name, value in (("blur", config.blur), ("noise_std", config.noise)) if value is not None}
+    if config.no_inspect or len(given) == 2:
+        return picture, {} if "noise_std" in given else {"noise_std": 0.0}
     shape = picture.pixels.shape
-    estimate = estimate_degradation(
-        picture, scale=model.own_scale(largest_factor(shape, choose_target(shape, **wanted).size))
-    )
-    known = estimate.known()
-    if config.noise is not None:
-        del known["noise_std"]
-    if config.blur is not None:
-        del known["physics"]
-    return replace(picture, remarks=(*picture.remarks, f"taken for: {estimate}")), known
+    scale = model.own_scale(largest_factor(shape, choose_target(shape, **wanted).size))
+    estimate = estimate_degradation(picture, scale=scale)
+    return replace(picture, remarks=(*picture.remarks, f"taken for: {estimate}")), estimate.known(given)
 
 
 def _load(name: str, config: UpscaleConfig) -> Any:

@@ -8,7 +8,7 @@ import functools
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -121,13 +121,17 @@ class Estimate:
         kernel = gaussian_kernel(self.blur[:2], math.radians(self.blur[2]), radius=4 * sample.scale)
         return sample @ Blur(kernel)
 
-    def known(self) -> dict[str, Any]:
+    def known(self, given: Container[str] = ()) -> dict[str, Any]:
         """Returns what `Upscaler.upscale` is to be told, for a model that is told a blur: `physics` and `noise_std`.
 
         Of pictures that were compressed hard, whose blur is estimated badly, MATLAB's reduction alone is told.
+
+        Args:
+          given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`.
         """
         trusted = self if self.jpeg is None or self.jpeg.quality >= LEAST_QUALITY else replace(self, blur=None)
-        return {"physics": trusted.physics(), "noise_std": 0.0 if self.noise_std is None else self.noise_std}
+        known: dict[str, Any] = {} if "blur" in given or "physics" in given else {"physics": trusted.physics()}
+        return known if "noise_std" in given else known | {"noise_std": self.noise_std or 0.0}
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON stores it."""
