@@ -1,46 +1,52 @@
-"""The command ``isr-jax serve``: a local page to drop a picture on, look at the result, and download it.
+"""The command ``isr-jax serve``: a local page to enlarge pictures, look at the results, and download them.
 
-The page and its pictures stay on this computer unless --host says otherwise. One picture is worked on at a time, the
-others wait. Other web sites that the browser has open cannot use the server: a request must name this host, and an
-upload has a content type that browsers send to strangers only with their consent.
+The page and its pictures stay on this computer: the server listens on its loopback address alone. Other web sites
+that the browser has open cannot use it: a request must name this host, come from its own page if it says where it comes
+from, and an upload has a content type that browsers send to strangers only with their consent.
 """
 
+import contextlib
 import errno
-import math
+import functools
 import socket
-import sys
-import time
-from collections.abc import Mapping
+import tempfile
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import anyio
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from isr_jax.__main__ import in_flags, run
+from isr_jax.__main__ import run
 from isr_jax.benchmark.web import render
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.inference.conditions import MAX_BLUR
-from isr_jax.models.model_file import describe_model, shipped_models
-from isr_jax.physics.names import needs_kernel
-from isr_jax.pictures.images import encode_image, read_image
+from isr_jax.inference.estimate import Estimate, estimate_degradation
+from isr_jax.models.model_file import shipped_models
+from isr_jax.pictures.encoding import encode_image
+from isr_jax.pictures.formats import READ_SUFFIXES
+from isr_jax.pictures.images import read_image, read_size
+from isr_jax.serve_models import MAX_NOISE, SIZES, Choices, Models
+from isr_jax.serve_queue import Entry, PictureQueue, one_line, stream_zip
 from isr_jax.startup import prepare_process
 
-if TYPE_CHECKING:
-    from isr_jax.inference.upscaler import Upscaler
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+HOST = "127.0.0.1"
+FIELDS = ("model", *SIZES, "blur", "noise", "strength")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
-    " img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    " img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
@@ -52,67 +58,14 @@ class ServeConfig:
 
     model: tuple[str, ...] = ()
     """Shipped names, model files or run folders to choose from; by default all shipped models."""
-    host: str = "127.0.0.1"
-    """Address to listen on. Anything but this computer's own lets others use the page."""
     port: int = 8000
     """Port to listen on; 0 takes a free one."""
     max_megabytes: int = 50
     """Largest file that is taken, MiB."""
     max_pixels: int = 4_000_000
     """Largest picture that is taken, before it is enlarged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choices:
-    """What a model is asked beside the picture: the fields of the page."""
-
-    name: str
-    scales: tuple[int, ...]
-    scale: int
-    """That of `scales` which is chosen first."""
-    blur: bool
-    """Whether it wants to be told the blur."""
-    noise: bool
-    """Whether it makes use of a noise level."""
-
-    @classmethod
-    def of(cls, name: str) -> "Choices":
-        """Reads them from a model's file.
-
-        Raises:
-          ConfigError: If there is no such model.
-          UserError: If the file is not a model.
-        """
-        model = describe_model(name)
-        config = model.config
-        blur, scales = needs_kernel(config.physics), config.all_scales
-        return cls(name=name, scales=scales, scale=config.scale, blur=blur, noise=model.uses_noise_std)
-
-    def read(self, given: Mapping[str, str]) -> dict[str, Any]:
-        """Returns the arguments of `Upscaler.upscale_picture` that a request names; what is empty counts as absent.
-
-        Raises:
-          ConfigError: If the model does not take one of them.
-        """
-        words = {
-            "scale": " or ".join(map(str, self.scales)),
-            "blur": f"a width of 0 to {MAX_BLUR} pixels of the enlarged picture" if self.blur else "none",
-            "noise": "a level of 0 to 255" if self.noise else "none",
-        }
-        known: dict[str, Any] = {}
-        for key, takes in words.items():
-            if not (text := given.get(key, "").strip()):
-                continue
-            try:
-                number = float(text)
-            except ValueError:
-                number = math.nan
-            most = MAX_BLUR if key == "blur" else 255
-            fits = number in self.scales if key == "scale" else takes != "none" and 0 <= number <= most
-            if not fits:
-                raise ConfigError(f"the {key} is {text!r}; {self.name} takes {takes}")
-            known["noise_std" if key == "noise" else key] = number
-        return known
+    keep_megabytes: int = 2000
+    """MiB of pictures and results that are kept, in a temporary folder, until the server ends."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -124,18 +77,15 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"--port {config.port}: a port is 0 (a free one) to 65535")
     prepare_process()
     app = make_app(config)
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
-        listener = socket.create_server((config.host, config.port), family=family)
+        listener = socket.create_server((HOST, config.port))
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UserError(f"port {config.port} is in use: give another with --port, or 0 for a free one") from error
-        raise ConfigError(f"cannot listen on {config.host}, port {config.port}: {error}") from error
-    host = f"[{config.host}]" if family == socket.AF_INET6 else config.host
-    if config.host not in _LOOPBACK:
-        print(f"isr-jax: WARNING: everyone who reaches {host} can use this page", file=sys.stderr)
-    print(f"http://{host}:{listener.getsockname()[1]}/   (Ctrl-C ends it)", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+        raise ConfigError(f"cannot listen on port {config.port}: {error}") from error
+    print(f"http://{HOST}:{listener.getsockname()[1]}/   (Ctrl-C ends it)", flush=True)
+    settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.Server(settings).run(sockets=[listener])
 
 
 def make_app(config: ServeConfig) -> Starlette:
@@ -148,62 +98,215 @@ def make_app(config: ServeConfig) -> Starlette:
     names = config.model or tuple(shipped_models()[::-1])
     if not names:
         raise ConfigError("no model comes with this version: name one with --model")
-    choices = {name: Choices.of(name) for name in names}
-    models: dict[str, Upscaler] = {}
-    page = render(
-        "serve.html",
-        data={"models": [*map(asdict, choices.values())], "max_blur": MAX_BLUR, "megabytes": config.max_megabytes},
-    )
-    one_at_a_time = anyio.Lock()
+    return Service(config, Models(names)).app()
 
-    def enlarge(name: str, data: bytes, known: dict[str, Any]) -> bytes:
-        from isr_jax.inference.estimate import estimate_degradation  # here: the page must not wait for NumPy
-        from isr_jax.inference.upscaler import load
 
-        picture = read_image(data, max_pixels=config.max_pixels)
-        if name not in models:
-            models[name] = load(name)
-        if choices[name].blur and not {"blur", "noise_std"} <= known.keys():
-            known = known | estimate_degradation(picture, scale=known.get("scale", models[name].scale)).known(known)
-        return encode_image(models[name].upscale_picture(picture, **known)[0], "PNG")
+class Service:
+    """The routes: a picture is a resource, /pictures/NUMBER."""
 
-    async def show(request: Request) -> Response:
-        return HTMLResponse(page, headers=_HEADERS)
+    def __init__(self, config: ServeConfig, models: Models):
+        """Makes the page."""
+        self._config, self._models = config, models
+        self._page = render(
+            "serve.html",
+            data={
+                "models": [asdict(choices) for choices in models.choices.values()],
+                "max_blur": MAX_BLUR,
+                "max_noise": MAX_NOISE,
+                "megabytes": config.max_megabytes,
+                "suffixes": sorted(READ_SUFFIXES),
+            },
+        )
+        self._queue: PictureQueue
 
-    async def upscale(request: Request) -> Response:
-        name = request.query_params.get("model", names[0])
-        if name not in names:
-            return _refuse(404, f"no model {name}")
+    def app(self) -> Starlette:
+        """Returns the application."""
+        picture = "/pictures/{number:int}"
+        return Starlette(
+            routes=[
+                Route("/", self.show),
+                Route("/pictures", self.list_pictures),
+                Route("/pictures", self.add, methods=["POST"]),
+                Route("/pictures", self.remove_all, methods=["DELETE"]),
+                Route("/pictures/cancel", self.cancel_all, methods=["POST"]),
+                Route(picture, self.remove, methods=["DELETE"]),
+                Route(picture + "/enlarge", self.enlarge, methods=["POST"]),
+                Route(picture + "/cancel", self.cancel, methods=["POST"]),
+                Route(picture + "/before", self.before),
+                Route(picture + "/result", self.result),
+                Route("/results.zip", self.results),
+            ],
+            lifespan=self._run,
+            middleware=[
+                Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", HOST]),
+                Middleware(_OwnPageOnly),
+            ],
+            exception_handlers={HTTPException: _explain, UserError: _explain},
+        )
+
+    @contextlib.asynccontextmanager
+    async def _run(self, app: Starlette) -> AsyncIterator[None]:
+        """Works in a folder that is gone afterwards."""
+        with tempfile.TemporaryDirectory(prefix="isr-jax-serve-", ignore_cleanup_errors=True) as folder:
+            sizes = (self._config.max_megabytes * 2**20, self._config.keep_megabytes * 2**20)
+            self._queue = PictureQueue(Path(folder), max_bytes=sizes[0], max_total_bytes=sizes[1])
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._queue.work)
+                yield
+                tasks.cancel_scope.cancel()
+
+    async def show(self, request: Request) -> Response:
+        """The page."""
+        return HTMLResponse(self._page, headers=_HEADERS)
+
+    async def list_pictures(self, request: Request) -> Response:
+        """All pictures; nothing (204) where nothing has changed since the revision that the page knows."""
+        queue = self._queue
+        busy = any(entry.state == "working" for entry in queue.entries.values())
+        if request.query_params.get("known") == str(queue.revision) and not busy:
+            return Response(status_code=204, headers=_HEADERS)
+        pictures = queue.snapshot()
+        for picture in pictures:
+            picture["estimate"] = self._believed(queue.entries[picture["number"]].estimate)
+        return _answer({"revision": queue.revision, "pictures": pictures})
+
+    async def add(self, request: Request) -> Response:
+        """Takes a picture and has it enlarged."""
         if request.headers.get("content-type") != "application/octet-stream":
             return _refuse(415, "send the file as application/octet-stream")
+        asked = _fields(request)
+        choices, known = self._read(asked)
         try:
-            known = choices[name].read(request.query_params)
-        except ConfigError as error:
-            return _refuse(422, str(error))
-        data = bytearray()
-        try:
-            async for part in request.stream():
-                data += part
-                if len(data) > config.max_megabytes * 2**20:
-                    return _refuse(413, f"the file is larger than {config.max_megabytes} MiB")
+            name = request.query_params.get("name", "picture")
+            entry = await self._queue.add(name, request.stream(), self._inspect)
         except ClientDisconnect:
             return _refuse(400, "the upload was broken off")
-        async with one_at_a_time:
-            if await request.is_disconnected():
-                return _refuse(400, "nobody waits any more")
-            start = time.perf_counter()
-            try:
-                result = await run_in_threadpool(enlarge, name, bytes(data), known)
-            except UserError as error:
-                return _refuse(422, in_flags(str(error)))
-        print(f"{name}: {len(data)} bytes, {time.perf_counter() - start:.1f} s", file=sys.stderr)
-        return Response(result, media_type="image/png", headers=_HEADERS)
+        # Blur and noise are each picture's own: those of another one are not meant for it.
+        try:
+            choices.own_scale((entry.height, entry.width), known)
+        except ConfigError as error:
+            self._queue.refuse(entry, asked, one_line(error))
+        else:
+            self._ask(entry, asked, choices, known)
+        return _answer({"number": entry.number})
 
-    hosts = ["localhost", "127.0.0.1", "[::1]"] if config.host in _LOOPBACK else ["*"]
-    return Starlette(
-        routes=[Route("/", show), Route("/upscale", upscale, methods=["POST"])],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts)],
-    )
+    async def enlarge(self, request: Request) -> Response:
+        """Enlarges a picture anew, before all that wait, or (?last) after them."""
+        entry, asked = self._entry(request), _fields(request)
+        choices, known = self._read(asked)
+        choices.own_scale((entry.height, entry.width), known)
+        self._ask(entry, asked, choices, known, first="last" not in request.query_params)
+        return _answer({})
+
+    async def cancel(self, request: Request) -> Response:
+        """Lets one picture be."""
+        self._queue.withdraw(self._entry(request))
+        return _answer({})
+
+    async def cancel_all(self, request: Request) -> Response:
+        """Lets all pictures be that are not done."""
+        for entry in self._queue.entries.values():
+            if entry.state in ("waiting", "working"):
+                self._queue.withdraw(entry)
+        return _answer({})
+
+    async def remove(self, request: Request) -> Response:
+        """Forgets one picture and its result."""
+        self._queue.remove(self._entry(request))
+        return _answer({})
+
+    async def remove_all(self, request: Request) -> Response:
+        """Forgets all pictures and results."""
+        for entry in list(self._queue.entries.values()):
+            self._queue.remove(entry)
+        return _answer({})
+
+    async def before(self, request: Request) -> Response:
+        """The picture as a browser can show it, whatever its format: upright, PNG."""
+        file = self._entry(request).file
+
+        def as_png() -> bytes:
+            return encode_image(read_image(file.read_bytes()), "PNG", compression=1)
+
+        return Response(await anyio.to_thread.run_sync(as_png), media_type="image/png", headers=_HEADERS)
+
+    async def result(self, request: Request) -> Response:
+        """The last result."""
+        entry = self._entry(request)
+        if entry.result is None:
+            return _refuse(404, "it is not done yet")
+        return FileResponse(entry.result_file, media_type="image/png", headers=_HEADERS)
+
+    async def results(self, request: Request) -> Response:
+        """All results in one zip file, which is made while it is sent."""
+        done = [(entry.result.name, entry.result_file) for entry in self._queue.entries.values() if entry.result]
+        headers = {**_HEADERS, "Content-Disposition": 'attachment; filename="enlarged.zip"'}
+        return StreamingResponse(stream_zip(done), media_type="application/zip", headers=headers)
+
+    def _inspect(self, file: Path) -> tuple[tuple[int, int], Estimate]:
+        data = file.read_bytes()
+        size = read_size(data, max_pixels=self._config.max_pixels)  # before it is decoded
+        return size, estimate_degradation(data)
+
+    def _believed(self, estimate: Estimate) -> dict[str, Any]:
+        """Returns what the page shows of an estimate: in words for each scale; the blur in the picture's own pixels."""
+        blur = estimate.at_scale(1).blur_std if estimate.blur_is_told else 0
+        return {
+            "words": {scale: str(estimate.at_scale(scale)) for scale in self._models.scales},
+            "blur": blur,
+            "noise": estimate.noise_std or 0,
+            "confidence": estimate.confidence,
+            "remarks": estimate.remarks,
+        }
+
+    def _read(self, asked: Mapping[str, str]) -> tuple[Choices, dict[str, Any]]:
+        name = asked.get("model") or next(iter(self._models.choices))
+        if name not in self._models.choices:
+            raise HTTPException(404, f"no model {name}")
+        return self._models.choices[name], self._models.choices[name].read(asked)
+
+    def _ask(
+        self, entry: Entry, asked: dict[str, str], choices: Choices, known: dict[str, Any], first: bool = False
+    ) -> None:
+        enlarge = functools.partial(self._models.enlarge, choices.name, known)
+        self._queue.ask(entry, asked, choices.label, enlarge, first=first)
+
+    def _entry(self, request: Request) -> Entry:
+        entry = self._queue.entries.get(request.path_params["number"])
+        if entry is None:
+            raise HTTPException(404, "the server has no such picture (any more)")
+        return entry
+
+
+class _OwnPageOnly:
+    """Refuses what other pages that the browser has open ask for."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            site = headers.get("sec-fetch-site", "none")
+            foreign = headers.get("origin", f"http://{headers.get('host')}") != f"http://{headers.get('host')}"
+            if foreign or (site not in ("same-origin", "none") and scope["path"] != "/"):
+                await _refuse(403, "this is for the server's own page")(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _fields(request: Request) -> dict[str, str]:
+    return {name: request.query_params[name] for name in FIELDS if name in request.query_params}
+
+
+def _answer(content: Any) -> Response:
+    return JSONResponse(content, headers=_HEADERS)
+
+
+def _explain(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return _refuse(error.status_code, error.detail)
+    return _refuse(413 if "larger than" in str(error) else 422, one_line(error))
 
 
 def _refuse(status: int, reason: str) -> Response:

@@ -25,3 +25,11 @@ def open_browser(expect: tuple[str, ...] | list[str] = (), **options) -> Iterato
         yield page
         browser.close()
     assert not [error for error in errors if not any(part in error for part in expect)]
+
+
+def find_barriers(page) -> list[str]:
+    """Returns what axe-core finds that keeps people from using a page: the rule and the elements."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [f"{each['id']}: {[node['target'] for node in each['nodes']]} {each['help']}" for each in found]

@@ -62,6 +62,10 @@ def test_a_wider_blur_is_told_wider_and_in_pixels_of_the_enlargement(photo):
     assert two.blur_std == pytest.approx(four.blur_std / 2, abs=2e-3)
     assert "px" in str(four)
     assert four.confidence == two.confidence
+    assert four.at_scale(2).blur_std == pytest.approx(two.blur_std, abs=2e-3)
+    assert four.at_scale(2).blur == pytest.approx(two.blur, abs=2e-3)
+    assert four.at_scale(2).physics().scale == 2
+    assert isr_jax.estimate_degradation(lr[:8, :8]).at_scale(2).blur is None
 
 
 def test_the_longer_axis_and_its_angle(photo):

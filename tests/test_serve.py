@@ -1,19 +1,17 @@
-"""The local page, served by a real process and used in a real browser."""
+"""The server behind the local page, as a real process: what it takes, does, keeps and refuses."""
 
 import io
 import json
-import os
 import re
-import subprocess
-import sys
+import time
 import urllib.error
 import urllib.request
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import needs_chromium, open_browser
+from local_server import local_server
 from PIL import Image
 from random_model import SEVERAL, random_model, save_random_model
 
@@ -21,8 +19,7 @@ from isr_jax.__main__ import exit_code
 from isr_jax.config import ModelConfig
 from isr_jax.models.model_file import save_model
 from isr_jax.serve import main
-
-ROOT = Path(__file__).resolve().parents[1]
+from isr_jax.serve_queue import clean_name
 
 
 @pytest.fixture(scope="module")
@@ -39,88 +36,129 @@ def any_model(model):
 
 @pytest.fixture(scope="module")
 def address(model, any_model):
-    command = [sys.executable, "-m", "isr_jax.serve", "--model", str(model), str(any_model), "--port", "0"]
-    command += ["--max-megabytes", "1", "--max-pixels", "10000"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [*command, "--max-pixels", "10000"], stdout=subprocess.PIPE, env=environment, text=True
-    ) as process:
-        found = re.match(r"(http://127\.0\.0\.1:\d+)/", process.stdout.readline())
-        assert found
-        yield found[1]
-        process.terminate()
-        assert process.wait(timeout=30) in (0, -15)
+    with local_server(model, any_model, "--max-megabytes", "1", "--max-pixels", "10000") as (address, _):
+        yield address
 
 
-def picture(width=24, height=16, mode="RGB"):
+def picture(width=24, height=16, mode="RGB", **options):
     file = io.BytesIO()
     noise = np.random.default_rng(0).integers(0, 256, (height, width, len(mode)), np.uint8)
-    Image.fromarray(noise.squeeze(), mode).save(file, "PNG")
+    Image.fromarray(noise.squeeze(), mode).save(file, options.pop("format", "PNG"), **options)
     return file.getvalue()
 
 
-def post(address, body, model, query="", **headers):
+def request(method, url, body=None, **headers):
     """Returns the status and the body of the answer."""
-    headers = {"Content-Type": "application/octet-stream", **headers}
-    request = urllib.request.Request(f"{address}/upscale?model={model}{query}", body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method), timeout=120) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
 
 
+def add(address, body, model, query="", name="photo.png", **headers):
+    headers = {"Content-Type": "application/octet-stream", **headers}
+    return request("POST", f"{address}/pictures?model={model}&name={name}{query}", body, **headers)
+
+
+def wait(address, number):
+    """Returns what the server says of a picture once nothing is to be done with it."""
+    for _ in range(600):
+        listed = json.loads(request("GET", f"{address}/pictures")[1])["pictures"]
+        found = next(each for each in listed if each["number"] == number)
+        if found["state"] not in ("waiting", "working"):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(found)
+
+
+def enlarge(address, body, model, query="", **options):
+    """Adds a picture; returns what the server says of it when it is done, and the result."""
+    status, answer = add(address, body, model, query, **options)
+    assert status == 200, answer
+    found = wait(address, json.loads(answer)["number"])
+    assert (found["state"], found["error"]) == ("done", "")
+    return found, Image.open(io.BytesIO(request("GET", f"{address}/pictures/{found['number']}/result")[1]))
+
+
 def test_it_enlarges_as_the_command_does(address, model, tmp_path):
     from isr_jax.upscale import main as upscale
 
-    status, body = post(address, picture(mode="RGBA"), model)
-    assert status == 200
+    found, result = enlarge(address, picture(mode="RGBA"), model)
     (tmp_path / "in.png").write_bytes(picture(mode="RGBA"))
     assert exit_code(upscale, [str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "--model", str(model)]) == 0
-    result = Image.open(io.BytesIO(body))
     assert (result.size, result.mode) == ((48, 32), "RGBA")
+    assert (found["result"]["width"], found["result"]["name"]) == (48, "photo_tiny.png")
     np.testing.assert_array_equal(result, Image.open(tmp_path / "out.png"))
 
 
-def test_scale_blur_and_noise_are_those_of_the_command(address, any_model, tmp_path):
+@pytest.mark.parametrize(
+    ("query", "options", "size"),
+    [
+        ("&scale=3&blur=1.6&noise=2.5", ["--scale", "3", "--blur", "1.6", "--noise", "2.5"], (72, 48)),
+        ("&scale=&blur=&noise=&strength=0.5", ["--strength", "0.5"], (48, 32)),
+        ("&width=60&noise=2", ["--width", "60", "--noise", "2"], (60, 40)),
+        ("&longest=30", ["--longest", "30"], (30, 20)),
+    ],
+)
+def test_what_is_wanted_and_known_is_that_of_the_command(address, any_model, tmp_path, query, options, size):
     from isr_jax.upscale import main as upscale
 
+    _, result = enlarge(address, picture(), any_model, query)
     (tmp_path / "in.png").write_bytes(picture())
     files = [str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "--model", str(any_model)]
-    results = []
-    for query, options in (
-        ("&scale=3&blur=1.6&noise=2.5", ["--scale", "3", "--blur", "1.6", "--noise", "2.5"]),
-        ("&scale=&blur=&noise=", []),
-    ):
-        status, body = post(address, picture(), any_model, query)
-        assert status == 200
-        assert exit_code(upscale, [*files, *options]) == 0
-        result = np.asarray(Image.open(io.BytesIO(body)))
-        np.testing.assert_allclose(result.astype(int), np.asarray(Image.open(tmp_path / "out.png")), atol=1)
-        results.append(result.shape)
-    assert results == [(48, 72, 3), (32, 48, 3)]
+    assert exit_code(upscale, [*files, *options]) == 0
+    assert result.size == size
+    expected = np.asarray(Image.open(tmp_path / "out.png")).astype(int)
+    np.testing.assert_allclose(np.asarray(result).astype(int), expected, atol=1)
+
+
+def test_a_picture_is_inspected_and_that_is_told_in_pixels_of_each_scale(address, any_model):
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, (12, 12, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    file = io.BytesIO()
+    Image.fromarray(blocks).save(file, "JPEG", quality=75, subsampling="4:2:0")
+    found, _ = enlarge(address, file.getvalue(), any_model)
+    assert set(found["estimate"]["words"]) == {"2", "3"}
+    assert found["estimate"]["words"]["2"].endswith("JPEG 75 (4:2:0)")
+    assert 0 <= found["estimate"]["confidence"] <= 1
+    small, _ = enlarge(address, picture(8, 8), any_model)
+    assert small["estimate"]["words"]["2"].startswith("blur: cannot tell")
+    assert "too small" in small["estimate"]["remarks"][0]
 
 
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("&scale=4", "The scale is '4'; .*any.safetensors takes 2 or 3."),
-        ("&scale=nan", "The scale is 'nan'; .* takes 2 or 3."),
+        ("&scale=4", "The scale is '4'; .*any.safetensors takes a factor of up to 3."),
+        ("&scale=nan", "The scale is 'nan'; .* takes a factor of up to 3."),
+        ("&scale=2&width=30", "Scale and width exclude each other"),
+        ("&width=1e9", "The width is '1e9'; .* takes a whole number of pixels, 1 to 65535"),
+        ("&height=30.5", "The height is '30.5'"),
+        ("&strength=2", "The strength is '2'; .* takes a share of 0 to 1"),
         ("&blur=-1", "The blur is '-1'; .* takes a width of 0 to 100 pixels"),
         ("&blur=1e9", "The blur is '1e9'"),
         ("&blur=/etc/passwd", "The blur is '/etc/passwd'; .* takes a width"),
-        ("&blur=1.6,0.8,30", "The blur is '1.6,0.8,30'"),
         ("&noise=nan", "The noise is 'nan'; .* takes a level of 0 to 255"),
         ("&noise=300", "The noise is '300'"),
     ],
 )
 def test_what_a_model_does_not_take_is_one_line(address, model, any_model, query, said):
-    status, body = post(address, picture(), any_model, query)
+    status, body = add(address, picture(), any_model, query)
     assert (status, json.loads(body).keys()) == (422, {"error"})
     assert re.match(said, json.loads(body)["error"])
-    if "scale" not in query:
-        answer = json.loads(post(address, picture(), model, query)[1])["error"]
+    if "blur" in query or "noise" in query:
+        answer = json.loads(add(address, picture(), model, query)[1])["error"]
         assert answer.endswith("tiny.safetensors takes none.")
+
+
+def test_what_a_picture_is_too_small_for_is_said_of_it(address, model):
+    number = json.loads(add(address, picture(), model, "&width=500")[1])["number"]
+    found = wait(address, number)
+    assert found["state"] == "failed"
+    assert found["error"].endswith("enlarges 24 x 16 to 48 x 32 pixels at most: ask for less")
+    status, _ = request("POST", f"{address}/pictures/{number}/enlarge?model={model}&width=48")
+    assert (status, wait(address, number)["state"]) == (200, "done")
 
 
 @pytest.mark.parametrize(
@@ -133,89 +171,84 @@ def test_what_a_model_does_not_take_is_one_line(address, model, any_model, query
         (bytes(2**20 + 1), 413, "larger than 1 MiB"),
     ],
 )
-def test_what_cannot_be_enlarged_is_explained(address, model, body, status, said):
-    answer = post(address, body, model)
+def test_what_cannot_be_enlarged_is_explained_and_not_kept(address, model, body, status, said):
+    before = request("GET", f"{address}/pictures")[1]
+    answer = add(address, body, model)
     assert answer[0] == status
     assert said in json.loads(answer[1])["error"]
+    assert request("GET", f"{address}/pictures")[1] == before
 
 
 def test_strangers_are_refused(address, model):
-    assert post(address, picture(), model, Host="evil.example")[0] == 400
-    assert post(address, picture(), model, **{"Content-Type": "text/plain"})[0] == 415
-    assert post(address, picture(), "/etc/passwd")[0] == 404
+    assert add(address, picture(), model, Host="evil.example")[0] == 400
+    assert add(address, picture(), model, **{"Content-Type": "text/plain"})[0] == 415
+    assert add(address, picture(), "/etc/passwd")[0] == 404
+    port = address.rpartition(":")[2]
+    for origin in ("http://evil.example", "null", f"https://127.0.0.1:{port}", "http://127.0.0.1:1"):
+        assert add(address, picture(), model, Origin=origin)[0] == 403
+        assert request("DELETE", f"{address}/pictures", Origin=origin)[0] == 403
+    for site in ("cross-site", "same-site"):  # a picture of ours in another page; a page of another port of ours
+        assert request("GET", f"{address}/pictures", **{"Sec-Fetch-Site": site})[0] == 403
+        assert request("GET", f"{address}/", **{"Sec-Fetch-Site": site})[0] == 200  # a link to it
+    assert add(address, picture(), model, Origin=address)[0] == 200
+    assert request("GET", f"{address}/pictures/9999/result")[0] == 404
 
 
 def test_several_at_once_all_get_an_answer(address, model):
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: post(address, picture(), model), range(6)))
-    assert {status for status, _ in answers} == {200}
-    assert len({body for _, body in answers}) == 1
+        results = list(pool.map(lambda _: enlarge(address, picture(), model)[1].tobytes(), range(6)))
+    assert len(set(results)) == 1
 
 
-@needs_chromium
-def test_a_picture_goes_through_the_page(address, tmp_path):
-    (tmp_path / "photo.png").write_bytes(picture())
-    (tmp_path / "text.png").write_bytes(b"no picture")
-    with open_browser(viewport={"width": 1000, "height": 800}) as page:
-        page.goto(address)
-        page.locator("#file").set_input_files(tmp_path / "photo.png")
-        page.locator("#viewer").wait_for(state="visible")
-        assert "24 × 16 → 48 × 32" in page.locator("#message").inner_text()
-        page.locator("input.split").focus()
-        page.keyboard.press("End")
-        assert page.locator("#viewer").evaluate("(e) => e.style.getPropertyValue('--split')") == "100%"
-        with page.expect_download() as download:
-            page.locator("#download").click()
-        assert download.value.suggested_filename.startswith("photo_")
-        with Image.open(download.value.path()) as result:
-            assert result.size == (48, 32)
+def test_results_come_as_one_zip_file_whatever_their_names(address, model):
+    assert request("DELETE", f"{address}/pictures")[0] == 200
+    names = ["a/photo.png", "a/photo.jpg", "../../etc/b.png", "a/PHOTO.bmp"]
+    results = [enlarge(address, picture(20 + 2 * k), model, name=name)[1] for k, name in enumerate(names)]
+    add(address, picture(), model, "&width=500")  # fails
+    with zipfile.ZipFile(io.BytesIO(request("GET", f"{address}/results.zip")[1])) as archive:
+        assert archive.testzip() is None
+        wanted = ["a/photo_tiny.png", "a/photo_tiny (2).png", "etc/b_tiny.png", "a/PHOTO_tiny (3).png"]
+        assert archive.namelist() == wanted
+        for name, result in zip(wanted, results, strict=True):
+            np.testing.assert_array_equal(Image.open(archive.open(name)), result)
 
 
-@needs_chromium
-def test_the_page_tells_what_is_wrong(address, tmp_path):
-    (tmp_path / "text.png").write_bytes(b"no picture")
-    (tmp_path / "large.png").write_bytes(bytes(2**20 + 1))
-    with open_browser(viewport={"width": 360, "height": 740}, expect=["422"]) as page:
-        page.goto(address)
-        for name, said in (("text.png", "not a picture"), ("large.png", "larger than 1 MiB")):
-            page.locator("#file").set_input_files(tmp_path / name)
-            page.locator("#message.error", has_text=said).wait_for()
-        assert not page.locator("#viewer").is_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+def test_names_lead_nowhere():
+    assert clean_name("/etc/passwd") == "etc/passwd"
+    assert clean_name("C:\\a\\..\\b.png") == "C_/a/b.png"
+    assert clean_name("..") == clean_name("") == "picture"
+    assert clean_name("a\n\x7f.png") == "a__.png"
 
 
-@needs_chromium
-def test_the_page_asks_what_the_model_takes(address, any_model, tmp_path):
-    (tmp_path / "photo.png").write_bytes(picture())
-    with open_browser(viewport={"width": 360, "height": 740}) as page:
-        page.goto(address)
-        fields = [page.locator(f"#{name}") for name in ("scale", "blur", "noise")]
-        assert not any(field.is_visible() for field in [*fields, page.locator("#hint")])
-        page.locator("#model").select_option(str(any_model))
-        assert all(field.is_visible() for field in [*fields, page.locator("#hint")])
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        page.locator("#scale").select_option("3")
-
-        def type_in(name, text):
-            page.locator(f"#{name}").press("Control+A")
-            page.keyboard.press("Delete")
-            page.keyboard.type(text)
-            page.keyboard.press("Enter")
-
-        type_in("blur", "1.6")
-        type_in("noise", "2.5")
-        with page.expect_request("**/upscale?*") as asked:
-            page.locator("#file").set_input_files(tmp_path / "photo.png")
-        assert asked.value.url.endswith("&scale=3&blur=1.6&noise=2.5")
-        page.locator("#message", has_text="24 × 16 → 72 × 48").wait_for()
-        with page.expect_request("**/upscale?*") as asked:  # another value enlarges anew, an empty one is not told
-            type_in("noise", "")
-        assert asked.value.url.endswith("&scale=3&blur=1.6")
-        for name, value, said in (("blur", "-1", "The blur is a width of 0 to 100"), ("noise", "300", "of 0 to 255")):
-            type_in(name, value)
-            page.locator("#message.error", has_text=said).wait_for()
-            type_in(name, "1")
-            page.locator("#message", has_text="72 × 48").wait_for()
+def test_what_is_cancelled_or_removed_is_not_done(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    big = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(big).save(file, "PNG")
+    with local_server(model, "--keep-megabytes", "5") as (address, process):
+        numbers = [json.loads(add(address, file.getvalue(), model)[1])["number"]]
+        numbers += [json.loads(add(address, picture(), model)[1])["number"] for _ in range(4)]
+        for number in (numbers[0], numbers[1]):
+            assert request("POST", f"{address}/pictures/{number}/cancel")[0] == 200
+        assert request("DELETE", f"{address}/pictures/{numbers[2]}")[0] == 200
+        assert request("POST", f"{address}/pictures/{numbers[4]}/enlarge?model={model}&width=30")[0] == 200
+        states = [wait(address, number)["state"] for number in (numbers[0], numbers[1], *numbers[3:])]
+        assert states == ["cancelled", "cancelled", "done", "done"]
+        assert wait(address, numbers[0])["result"] is None
+        listed = json.loads(request("GET", f"{address}/pictures")[1])
+        assert numbers[2] not in [each["number"] for each in listed["pictures"]]
+        assert request("GET", f"{address}/pictures?known={listed['revision']}") == (204, b"")
+        # ---- what does not fit is refused, and there is room again when something is removed ----
+        assert add(address, file.getvalue(), model)[0] == 422
+        assert "fill the 5 MiB that the server keeps" in json.loads(add(address, file.getvalue(), model)[1])["error"]
+        assert request("DELETE", f"{address}/pictures/{numbers[0]}")[0] == 200
+        assert add(address, file.getvalue(), model)[0] == 200
+        # ---- it ends in the middle of the work, and leaves nothing behind ----
+        start = time.monotonic()
+        process.terminate()
+        assert process.wait(timeout=30) in (0, -15)
+        assert time.monotonic() - start < 10
+    assert not list(tmp_path.glob("isr-jax-serve-*"))
 
 
 def test_a_port_in_use_and_no_model_are_explained(address, model, capfd):

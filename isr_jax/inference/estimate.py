@@ -129,9 +129,23 @@ class Estimate:
         Args:
           given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`.
         """
-        trusted = self if self.jpeg is None or self.jpeg.quality >= LEAST_QUALITY else replace(self, blur=None)
+        trusted = self if self.blur_is_told else replace(self, blur=None)
         known: dict[str, Any] = {} if "blur" in given or "physics" in given else {"physics": trusted.physics()}
         return known if "noise_std" in given else known | {"noise_std": self.noise_std or 0.0}
+
+    @property
+    def blur_is_told(self) -> bool:
+        """Whether `known` tells its blur."""
+        return self.blur is not None and (self.jpeg is None or self.jpeg.quality >= LEAST_QUALITY)
+
+    def at_scale(self, scale: float | int) -> "Estimate":
+        """Returns the same in the pixels of another enlargement."""
+        ratio = scale / self.scale
+        if self.blur is None or self.blur_std is None:
+            return replace(self, scale=scale)
+        major, minor, angle = self.blur
+        blur = (round(major * ratio, 3), round(minor * ratio, 3), angle)
+        return replace(self, scale=scale, blur=blur, blur_std=round(self.blur_std * ratio, 3))
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON stores it."""

@@ -140,7 +140,7 @@ function image(source, alt, kind = "") {
 
 /** A pane in which a line parts two pictures: `before` to its left, `after` to its right. */
 function comparison(before, after, width, height) {
-  return make("div", { class: "pane compare", style: `aspect-ratio: ${width} / ${height}` },
+  return make("div", { class: "pane compare", style: `aspect-ratio: ${width} / ${height}; --ratio: ${width / height}` },
     image(after.source, after.label, after.kind),
     make("div", { class: "clip" }, image(before.source, before.label, before.kind)),
     make("div", { class: "handle" }),
