@@ -8,6 +8,7 @@ from, and an upload has a content type that browsers send to strangers only with
 import contextlib
 import errno
 import functools
+import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -27,7 +28,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from isr_jax.__main__ import run
+from isr_jax.__main__ import explain, in_flags, run
 from isr_jax.benchmark.web import render
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
@@ -85,7 +86,10 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"cannot listen on port {config.port}: {error}") from error
     print(f"http://{HOST}:{listener.getsockname()[1]}/   (Ctrl-C ends it)", flush=True)
     settings = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    uvicorn.Server(settings).run(sockets=[listener])
+    try:
+        uvicorn.Server(settings).run(sockets=[listener])
+    except KeyboardInterrupt as error:
+        os._exit(explain(error) or 1)  # a picture that is worked on cannot be interrupted, and Python would wait for it
 
 
 def make_app(config: ServeConfig) -> Starlette:
@@ -162,8 +166,7 @@ class Service:
     async def list_pictures(self, request: Request) -> Response:
         """All pictures; nothing (204) where nothing has changed since the revision that the page knows."""
         queue = self._queue
-        busy = any(entry.state == "working" for entry in queue.entries.values())
-        if request.query_params.get("known") == str(queue.revision) and not busy:
+        if request.query_params.get("known") == str(queue.revision):
             return Response(status_code=204, headers=_HEADERS)
         pictures = queue.snapshot()
         for picture in pictures:
@@ -181,7 +184,6 @@ class Service:
             entry = await self._queue.add(name, request.stream(), self._inspect)
         except ClientDisconnect:
             return _refuse(400, "the upload was broken off")
-        # Blur and noise are each picture's own: those of another one are not meant for it.
         try:
             choices.own_scale((entry.height, entry.width), known)
         except ConfigError as error:
@@ -306,7 +308,7 @@ def _answer(content: Any) -> Response:
 def _explain(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return _refuse(error.status_code, error.detail)
-    return _refuse(413 if "larger than" in str(error) else 422, one_line(error))
+    return _refuse(413 if "larger than" in str(error) else 422, in_flags(str(error)))
 
 
 def _refuse(status: int, reason: str) -> Response:

@@ -20,7 +20,6 @@ from typing import Any, Literal
 import anyio
 
 from isr_jax.config import UserError
-from isr_jax.files import replace_file
 from isr_jax.inference.estimate import Estimate
 from isr_jax.pictures.encoding import encode_image, fit_to_format
 from isr_jax.pictures.picture import Picture
@@ -207,8 +206,9 @@ class PictureQueue:
         made = entry.file.with_name(f"{entry.number}-{turn}.png")
         if made.exists():
             self._bytes += made.stat().st_size
-        if entry.turn != turn:  # cancelled, removed, or asked for anew
+        if entry.turn != turn or result is None:  # cancelled, removed, or asked for anew; or half written
             self._delete(made)
+        if entry.turn != turn:
             return
         self.revision += 1
         entry.state, entry.error = ("failed", error) if result is None else ("done", "")
@@ -234,7 +234,7 @@ def _make(entry: Entry, turn: int) -> Result:
     label, start = entry.label, time.perf_counter()
     picture = fit_to_format(entry.enlarge(entry.file, entry.estimate), "PNG")
     data = encode_image(picture, "PNG")
-    replace_file(entry.file.with_name(f"{entry.number}-{turn}.png"), lambda path: path.write_bytes(data))
+    entry.file.with_name(f"{entry.number}-{turn}.png").write_bytes(data)
     height, width = picture.pixels.shape[:2]
     return Result(
         turn=turn,

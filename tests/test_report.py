@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import needs_chromium, open_browser
+from browser import find_barriers, needs_chromium, open_browser
 from PIL import Image
 from random_model import save_random_model
 
@@ -114,3 +114,11 @@ def test_two_models_of_one_name_are_refused(tmp_path, capfd):
 def test_the_command_starts_without_jax():
     code = "import sys, isr_jax.evaluate; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@needs_chromium
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nobody_meets_a_barrier(page_file, scheme):
+    with open_browser(viewport={"width": 1280, "height": 900}, color_scheme=scheme) as page:
+        page.goto(page_file.as_uri())
+        assert find_barriers(page) == []

@@ -8,7 +8,8 @@ let revision = ""; // of these
 let shown = null; // number of the picture that is looked at
 let yours = {}; // blur and noise of that, where they are not as estimated
 let drawn = ""; // what of it is on the screen
-let upload = null; // stops adding pictures
+let toSend = []; // what is to be added
+let upload = null; // breaks off what is being added
 
 const sides = (picture) => `${picture.width} × ${picture.height}`;
 const busy = (picture) => picture.state === "waiting" || picture.state === "working";
@@ -55,7 +56,8 @@ async function update() {
     silent = false;
     if (!answer) return;
     revision = answer.revision;
-    pictures = new Map(answer.pictures.map((picture) => [picture.number, picture]));
+    const now = Date.now();
+    pictures = new Map(answer.pictures.map((each) => [each.number, { ...each, began: now - 1000 * each.seconds }]));
     draw();
   } catch (error) {
     silent = true;
@@ -65,39 +67,44 @@ async function update() {
 
 async function watch() {
   await refresh();
-  const working = [...pictures.values()].some(busy);
-  setTimeout(watch, document.hidden ? 5000 : working ? 300 : 1500);
+  const all = [...pictures.values()];
+  drawList(all); // the seconds
+  setTimeout(watch, document.hidden ? 5000 : all.some(busy) ? 300 : 1500);
 }
 
 // ---- adding pictures ----
 
-/** Sends files to the server, one at a time: [file, its name with its folders]. */
+/** Sends files to the server, one at a time, behind those that are being sent: [file, its name with its folders]. */
 async function add(files) {
-  if (!files.length) return;
-  upload?.abort();
-  const mine = (upload = new AbortController());
+  toSend.push(...files);
+  if (upload || !toSend.length) return;
   say("");
   element("#refused").replaceChildren();
   element("#refused").hidden = true;
   let first = true;
-  for (const [index, [file, name]] of files.entries()) {
-    if (files.length > 1) element("#count").textContent = `Adding ${index + 1} of ${files.length} …`;
+  while (toSend.length) {
+    const [file, name] = toSend.shift();
+    const { signal } = (upload = new AbortController());
+    if (toSend.length) element("#count").textContent = `Adding, ${toSend.length + 1} to go …`;
     try {
       if (file.size > megabytes * 2 ** 20) throw new Error(`The file is larger than ${megabytes} MiB.`);
       const query = new URLSearchParams({ name, ...wanted() });
       const { number } = await ask("POST", `pictures?${query}`, {
-        headers: { "Content-Type": "application/octet-stream" }, body: file, signal: mine.signal });
+        headers: { "Content-Type": "application/octet-stream" }, body: file, signal });
       await refresh();
       if (first) choose(number);
       first = false;
     } catch (error) {
-      if (error.name === "AbortError") break;
-      refuse(`${name}: ${error.message}`);
+      if (error.name !== "AbortError") refuse(`${name}: ${error.message}`);
     }
-    if (mine.signal.aborted) break;
   }
-  if (upload === mine) upload = null;
+  upload = null;
   draw();
+}
+
+function stopAdding() {
+  toSend = [];
+  upload?.abort();
 }
 
 function refuse(line) {
@@ -263,8 +270,9 @@ function drawList(all) {
   for (const picture of all) {
     const row = list.querySelector(`[data-number="${picture.number}"]`) ?? newRow(picture, list);
     const [pick, button] = row.querySelectorAll("button");
+    const seconds = Math.round((Date.now() - picture.began) / 1000);
     const words = {
-      done: picture.result && `done, ${sides(picture.result)}`, working: `working, ${picture.seconds} s`, failed: picture.error };
+      done: picture.result && `done, ${sides(picture.result)}`, working: `working, ${seconds} s`, failed: picture.error };
     const state = pick.querySelector("span");
     const text = words[picture.state] || picture.state;
     if (state.textContent !== text) state.textContent = text;
@@ -346,10 +354,10 @@ for (const [button, input] of [["#choose", "#file"], ["#choose-folder", "#folder
     return input === "#folder" ? addFolder(files) : add(files);
   });
 }
-element("#cancel-all").addEventListener("click", () => { upload?.abort(); act("POST", "pictures/cancel"); });
+element("#cancel-all").addEventListener("click", () => { stopAdding(); act("POST", "pictures/cancel"); });
 element("#remove-all").addEventListener("click", async () => {
   if (!confirm("Remove all pictures and results from the server?")) return;
-  upload?.abort();
+  stopAdding();
   await act("DELETE", "pictures");
   element("#choose").focus();
 });
