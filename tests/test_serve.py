@@ -4,6 +4,7 @@ import io
 import json
 import re
 import signal
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -71,6 +72,14 @@ def wait(address, number):
             return found
         time.sleep(0.05)
     raise AssertionError(found)
+
+
+def until(condition):
+    for _ in range(200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within 10 s")
 
 
 def enlarge(address, body, model, query="", **options):
@@ -221,12 +230,19 @@ def test_names_lead_nowhere():
     assert clean_name("a\n\x7f.png") == "a__.png"
 
 
-def test_what_is_cancelled_or_removed_is_not_done(model, tmp_path, monkeypatch):
+def test_nothing_is_done_or_kept_that_is_not_wanted(model, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     big = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(big).save(file, "PNG")
     with local_server(model, "--keep-megabytes", "5") as (address, process):
+        # ---- an upload that is broken off leaves nothing ----
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as stream:
+            head = f"POST /pictures?model={model} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n"
+            stream.sendall(f"{head}Content-Type: application/octet-stream\r\n\r\nbegun".encode())
+            until(lambda: list(tmp_path.glob("isr-jax-serve-*/*")))
+        until(lambda: not list(tmp_path.glob("isr-jax-serve-*/*")))
+        # ---- what is cancelled or removed is not done ----
         numbers = [json.loads(add(address, file.getvalue(), model)[1])["number"]]
         numbers += [json.loads(add(address, picture(), model)[1])["number"] for _ in range(4)]
         for number in (numbers[0], numbers[1]):

@@ -75,6 +75,9 @@ def test_several_pictures_go_through_the_page(address, folder):
         facts(page, "20 × 20 → 40 × 40")
         shown = page.locator("#comparison img")  # of a TIFF file, too
         assert shown.evaluate_all("(images) => Promise.all(images.map((image) => image.decode().then(() => true)))")
+        box = page.locator(".compare").bounding_box()
+        assert box["width"] == pytest.approx(box["height"], rel=0.01)  # not as wide as the page
+        assert box["height"] <= 0.8 * 900 + 1
         page.locator("input.split").focus()
         page.keyboard.press("End")
         assert page.locator("#viewer").evaluate("(e) => e.style.getPropertyValue('--split')") == "100%"
