@@ -1,7 +1,6 @@
 """The command ``isr-jax upscale``: super-resolves pictures, folders of them, and what comes through a pipe."""
 
 import functools
-import glob
 import math
 import os
 import sys
@@ -18,16 +17,17 @@ from isr_jax.config import ConfigError, UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.estimate import estimate_degradation
-from isr_jax.inference.shards import Shard, read_shard
+from isr_jax.inference.shards import read_shard
 from isr_jax.inference.sizes import choose_target, largest_factor
 from isr_jax.pictures.encoding import check_bits, encode_float_tiff, encode_image, fit_to_format, with_bits
-from isr_jax.pictures.formats import FORMATS, READABLE, check_size, format_of
-from isr_jax.pictures.images import list_images, list_left_out, read_image
+from isr_jax.pictures.formats import check_size, format_of
+from isr_jax.pictures.images import read_image
 from isr_jax.pictures.metadata import NO_METADATA
 from isr_jax.pictures.picture import Picture
 from isr_jax.progress import Progress
 from isr_jax.startup import prepare_process
 from isr_jax.upscale_options import BICUBIC, PIPE, UpscaleConfig, check, wanted_size
+from isr_jax.upscale_plan import left_out, plan
 
 PARTLY_DONE = 3
 """Exit code where some pictures are done, and others failed or are of kinds that are not read."""
@@ -54,13 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     jobs = plan(config, shard)
     if shard is not None:
         _note(config, f"isr-jax: share {shard.index} of {shard.count}: {len(jobs)} of the pictures")
-    left_out = _left_out(config)
-    for path in left_out:
+    not_read = left_out(config)
+    for path in not_read:
         print(f"isr-jax: {path} is left out: {path.suffix} is not read; convert it to PNG or TIFF", file=sys.stderr)
     todo = [(source, target) for source, target in jobs if not (config.skip_existing and Path(target).exists())]
     if not todo:
         _note(config, f"nothing to do: all {len(jobs)} exist" if jobs else "nothing to do: no picture is in this share")
-        return PARTLY_DONE if left_out else 0
+        return PARTLY_DONE if not_read else 0
     enlarger = make_enlarger(config)
     failed: list[str] = []
     progress = Progress(total=len(todo), quiet=config.quiet, json_lines=config.json_lines)
@@ -80,81 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"all {len(todo)} pictures failed")
     if failed:
         print(f"isr-jax: {len(failed)} of {len(todo)} pictures failed; the others are done", file=sys.stderr)
-    return PARTLY_DONE if failed or left_out else 0
-
-
-def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, str]]:
-    """Returns the pairs of input and output that the command line stands for, or a share of it; reads no picture.
-
-    Raises:
-      ConfigError: If an input does not exist, outputs coincide with each other or with inputs, cannot be written, or
-        exist in an output folder and nothing says what to do with them.
-    """
-    if not config.inputs:
-        raise ConfigError("nothing to upscale: name pictures, folders, patterns, or - for standard input")
-    sources: list[tuple[str, Path]] = []  # and where below an output folder the result goes
-    to_folder = len(config.inputs) > 1
-    output = Path(config.output)
-    for given in config.inputs:
-        path = Path(given)
-        if given == PIPE:
-            sources.append((PIPE, Path("stdin.png")))
-        elif path.is_dir():
-            to_folder = True
-            inside = list_images(path, recursive=True)
-            if path.resolve() in output.resolve().parents:  # what an earlier run made there is not an input
-                inside = [p for p in inside if not p.resolve().is_relative_to(output.resolve())]
-            if not inside:
-                raise ConfigError(f"{given} has no pictures ({READABLE})")
-            sources += [(str(p), p.relative_to(path)) for p in inside]
-        elif path.exists() or not glob.has_magic(given):
-            sources.append((given, Path(path.name)))  # a missing file is named when its turn comes
-        else:
-            matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
-            files = [match for match in matches if match.is_file()]
-            if not files:
-                raise ConfigError(f"{given} matches no file")
-            to_folder = True
-            sources += [(str(file), Path(file.name)) for file in files]
-    if config.output == PIPE:
-        if to_folder:
-            raise ConfigError("--output - takes one picture: name a folder for several")
-        return [(sources[0][0], PIPE)]
-    to_folder = to_folder or output.is_dir() or config.output.endswith("/")
-    if not to_folder and output.suffix:
-        if output.suffix.lower() != ".npy":
-            format_of(output)
-        targets = [output]
-    else:
-        named_as_file = output.suffix.lower() in {*FORMATS, ".npy"} and not config.output.endswith("/")
-        if not output.is_dir() and (output.exists() or named_as_file):
-            raise ConfigError(f"--output {output} is a file; several pictures need a folder")
-        targets = [output / place.with_suffix(_target_suffix(place, config)) for _, place in sources]
-    to_file = targets == [output]
-    seen: dict[Path, str] = {}
-    inputs = {Path(source).resolve(): source for source, _ in sources if source != PIPE}
-    for (source, _), target in zip(sources, targets, strict=True):
-        if target in seen:
-            raise ConfigError(f"{seen[target]} and {source} would both become {target}: upscale them apart")
-        seen[target] = source
-        overwritten = inputs.get(target.resolve())
-        if source != PIPE and target.exists() and Path(source).exists() and target.samefile(source):
-            overwritten = source  # by another spelling or link
-        if overwritten is not None:
-            raise ConfigError(f"--output would overwrite {overwritten}: name another place")
-    pairs = list(zip((source for source, _ in sources), targets, strict=True))
-    if shard is not None:  # what others have written meanwhile is theirs
-        pairs = [(s, t) for s, t in pairs if shard.owns(t.name if to_file else t.relative_to(output).as_posix())]
-    existing = [target for _, target in pairs if target.exists()]
-    if existing and not to_file and not config.overwrite and not config.skip_existing:
-        more = f" and {len(existing) - 1} more exist" if len(existing) > 1 else " exists"
-        raise ConfigError(f"{existing[0]}{more} already: --overwrite replaces, --skip-existing leaves what is there")
-    return [(source, str(target)) for source, target in pairs]
-
-
-def _left_out(config: UpscaleConfig) -> list[Path]:
-    """Returns the pictures in the folders among the inputs that are of kinds that are not read."""
-    return [path for folder in config.inputs if Path(folder).is_dir() for path in list_left_out(folder, recursive=True)]
+    return PARTLY_DONE if failed or not_read else 0
 
 
 def make_enlarger(config: UpscaleConfig) -> Enlarger:
@@ -308,12 +234,6 @@ def _most_transparent(picture: Picture) -> Picture:
 def _save_array(path: Path, array: np.ndarray) -> None:
     with path.open("wb") as file:  # numpy.save would append a suffix to a bare name
         np.save(file, array.astype(np.float32))
-
-
-def _target_suffix(place: Path, config: UpscaleConfig) -> str:
-    if config.format is not None:
-        return f".{config.format.lstrip('.').lower()}"
-    return place.suffix if place.suffix.lower() in FORMATS else ".png"
 
 
 def _one_line(source: str, error: Exception) -> str:
