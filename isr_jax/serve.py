@@ -31,7 +31,8 @@ from isr_jax.config import ConfigError, UserError
 from isr_jax.inference.conditions import MAX_BLUR
 from isr_jax.models.model_file import describe_model, shipped_models
 from isr_jax.physics.names import needs_kernel
-from isr_jax.pictures.images import encode_image, read_image
+from isr_jax.pictures.encoding import encode_image
+from isr_jax.pictures.images import read_image
 from isr_jax.startup import prepare_process
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """The command ``isr-jax upscale``: super-resolves pictures, folders of them, and what comes through a pipe."""
 
 import functools
+import io
 import math
 import os
 import sys
@@ -14,12 +15,12 @@ import numpy as np
 from isr_jax.__main__ import in_flags, run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
-from isr_jax.files import replace_file
+from isr_jax.files import write_file
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.estimate import estimate_degradation
 from isr_jax.inference.shards import read_shard
 from isr_jax.inference.sizes import choose_target, largest_factor
-from isr_jax.pictures.encoding import check_bits, encode_float_tiff, encode_image, fit_to_format, with_bits
+from isr_jax.pictures.encoding import check_bits, encode_image, fit_to_format, save_float_tiff, save_image, with_bits
 from isr_jax.pictures.formats import check_size, format_of
 from isr_jax.pictures.images import read_image
 from isr_jax.pictures.metadata import NO_METADATA
@@ -187,7 +188,7 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
     if target.lower().endswith(".npy"):
         result, exact = enlarger.enlarge(picture)
         _say(config, source, result.remarks)
-        replace_file(Path(target), lambda path: _save_array(path, exact))
+        write_file(Path(target), lambda stream: np.save(stream, exact))
     else:
         image_format = "PNG" if target == PIPE else format_of(target)
         bits = int(config.bits or 8 * picture.pixels.itemsize)
@@ -199,13 +200,14 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
         result, exact = enlarger.enlarge(picture)
         if config.bits is not None and bits < 32:
             result = with_bits(result, exact, bits)
-        _say(config, source, fit_to_format(result, image_format).remarks)
-        data = _encode(result, exact, image_format, config)
+        result = fit_to_format(result, image_format)
+        _say(config, source, result.remarks)
         if target == PIPE:
-            sys.stdout.buffer.write(data)
+            data = encode_image(result, image_format, compression=config.compression)
+            sys.stdout.buffer.write(data)  # all of it, or nothing
             sys.stdout.buffer.flush()
         else:
-            replace_file(Path(target), lambda path: path.write_bytes(data))
+            write_file(Path(target), lambda stream: _save(stream, result, exact, image_format, config))
     height, width = picture.pixels.shape[:2]
     made = f"{result.pixels.shape[1]}x{result.pixels.shape[0]}"
     other = config.size is not None and config.fit == "contain" and made != config.size.lower()
@@ -213,10 +215,14 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
     return f"{width}x{height} -> {made}{kept}"
 
 
-def _encode(picture: Picture, exact: np.ndarray, image_format: str, config: UpscaleConfig) -> bytes:
+def _save(
+    stream: io.BufferedIOBase, picture: Picture, exact: np.ndarray, image_format: str, config: UpscaleConfig
+) -> None:
     if config.bits == "32":
-        return encode_float_tiff(picture, exact, compression=config.compression)
-    return encode_image(
+        save_float_tiff(stream, picture, exact, compression=config.compression)
+        return
+    save_image(
+        stream,
         picture,
         image_format,
         quality=config.quality,
@@ -229,11 +235,6 @@ def _most_transparent(picture: Picture) -> Picture:
     """The pixel of a picture that a format without transparency is least able to hold."""
     alpha = None if picture.alpha is None else picture.alpha.min(keepdims=True)
     return Picture(pixels=picture.pixels[:1, :1], alpha=alpha)
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:  # numpy.save would append a suffix to a bare name
-        np.save(file, array.astype(np.float32))
 
 
 def _one_line(source: str, error: Exception) -> str:
