@@ -123,7 +123,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     if not 0 <= config.port < 2**16:
         raise ConfigError(f"--port {config.port}: a port is 0 (a free one) to 65535")
-    prepare_process()
+    prepare_process(large_blocks=False)
     app = make_app(config)
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
