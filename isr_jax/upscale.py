@@ -20,12 +20,20 @@ from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.estimate import estimate_degradation
 from isr_jax.inference.shards import read_shard
 from isr_jax.inference.sizes import choose_target, largest_factor
-from isr_jax.pictures.encoding import check_bits, encode_image, fit_to_format, save_float_tiff, save_image, with_bits
+from isr_jax.pictures.encoding import (
+    check_bits,
+    encode_image,
+    fit_to_format,
+    save_float_tiff,
+    save_image,
+    with_bits,
+    writing_bytes,
+)
 from isr_jax.pictures.formats import check_size, format_of
 from isr_jax.pictures.images import read_image
 from isr_jax.pictures.metadata import NO_METADATA
 from isr_jax.pictures.picture import Picture
-from isr_jax.progress import Progress
+from isr_jax.progress import CLEAR, Progress
 from isr_jax.startup import prepare_process
 from isr_jax.upscale_options import BICUBIC, PIPE, UpscaleConfig, check, wanted_size
 from isr_jax.upscale_plan import left_out, plan
@@ -33,8 +41,9 @@ from isr_jax.upscale_plan import left_out, plan
 PARTLY_DONE = 3
 """Exit code where some pictures are done, and others failed or are of kinds that are not read."""
 
-Enlarge = Callable[[Picture], tuple[Picture, np.ndarray]]
-"""Returns the enlarged picture, and its pixels before rounding: float32 on 0..255."""
+Enlarge = Callable[..., tuple[Picture, np.ndarray | None]]
+"""(picture, *, exact, reserve, progress), as `Upscaler.upscale_picture`: returns the enlarged picture, and, if asked
+for, its pixels before rounding: float32 on 0..255."""
 
 
 class Enlarger(NamedTuple):
@@ -65,16 +74,20 @@ def main(argv: list[str] | None = None) -> int:
     enlarger = make_enlarger(config)
     failed: list[str] = []
     progress = Progress(total=len(todo), quiet=config.quiet, json_lines=config.json_lines)
-    for source, target in todo:
-        progress.begin(source)
-        try:
-            progress.end(target, upscale_file(source, target, enlarger, config))
-        except (UserError, OSError, MemoryError) as error:
-            failed.append(_one_line(source, error))
-            if config.json_lines or len(todo) > 1:
-                progress.end(target, error=in_flags(failed[-1]))
-            if len(todo) == 1:
-                raise
+    try:
+        for source, target in todo:
+            progress.begin(source)
+            try:
+                progress.end(target, upscale_file(source, target, enlarger, config, progress.within))
+            except (UserError, OSError, MemoryError) as error:
+                failed.append(_one_line(source, error))
+                if config.json_lines or len(todo) > 1:
+                    progress.end(target, error=in_flags(failed[-1]))
+                if len(todo) == 1:
+                    raise
+    except BaseException:  # an interrupt, too, is said in a line of its own
+        progress.clear()
+        raise
     for line in failed:
         print(f"isr-jax: {in_flags(line)}", file=sys.stderr)
     if len(failed) == len(todo):
@@ -109,25 +122,28 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
             raise ConfigError("bicubic enlargement has no network: leave out --strength")
         if config.devices is not None:
             raise ConfigError("bicubic enlargement runs on no device: leave out --devices")
-        return Enlarger(functools.partial(BicubicUpscaler(config.scale or 1).upscale_picture, **wanted), size_of)
+        if config.memory is not None:
+            raise ConfigError("bicubic enlargement has no windows: leave out --memory")
+        bicubic = BicubicUpscaler(config.scale or 1)
+        return Enlarger(lambda picture, *, exact, **_: bicubic.upscale_picture(picture, exact=exact, **wanted), size_of)
     if not config.model and size is not None:
         load = functools.cache(lambda name: _load(name, config))
 
-        def enlarge(picture: Picture) -> tuple[Picture, np.ndarray]:
+        def enlarge(picture: Picture, **options: Any) -> tuple[Picture, np.ndarray | None]:
             shape = picture.pixels.shape
             factor = largest_factor(shape, choose_target(shape, **wanted).size)
-            return load(default_model(factor)).upscale_picture(picture, **wanted, strength=config.strength)
+            return load(default_model(factor)).upscale_picture(picture, **wanted, **options, strength=config.strength)
 
         return Enlarger(enlarge, size_of)
     model = _load(config.model or default_model(config.scale), config)
     wanted = wanted or {"scale": model.scale}
 
-    def enlarge_told(picture: Picture) -> tuple[Picture, np.ndarray]:
+    def enlarge_told(picture: Picture, **options: Any) -> tuple[Picture, np.ndarray | None]:
         before, known = model.exchanged_bytes, {"strength": config.strength}
         if model.config.physics == "blur":
             picture, found = _inspected(picture, model, wanted, config)
             known |= found
-        result = model.upscale_picture(picture, **wanted, **known)
+        result = model.upscale_picture(picture, **wanted, **known, **options)
         if config.devices is not None:
             sent = (model.exchanged_bytes - before) / 1e6
             _note(config, f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB")
@@ -155,7 +171,7 @@ def _load(name: str, config: UpscaleConfig) -> Any:
     from isr_jax.inference import upscaler as infer
     from isr_jax.inference.kernels import read_blur
 
-    prepare_process()
+    prepare_process(large_blocks=False)
     model = infer.load(
         name,
         ensemble=config.ensemble,
@@ -163,6 +179,7 @@ def _load(name: str, config: UpscaleConfig) -> Any:
         blur=None if config.blur is None else read_blur(config.blur),
         noise_std=config.noise,
         devices=int(devices) if devices is not None and devices.isdecimal() else devices,
+        memory=config.memory,
     )
     if config.blur is not None and model.config.physics != "blur":
         physics = model.config.physics
@@ -177,7 +194,13 @@ def default_model(scale: float | int | None) -> str:
     return f"isr-lite-x{4 if scale is None else min(4, max(2, math.ceil(scale)))}"
 
 
-def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleConfig) -> str:
+def upscale_file(
+    source: str,
+    target: str,
+    enlarger: Enlarger,
+    config: UpscaleConfig,
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
     """Super-resolves one picture from a file to a file ("-": the pipes). Returns the sizes, for the progress.
 
     Says on standard error what was damaged and mended, and what of the picture cannot be written.
@@ -186,7 +209,7 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
     if config.strip:
         picture = replace(picture, metadata=NO_METADATA)
     if target.lower().endswith(".npy"):
-        result, exact = enlarger.enlarge(picture)
+        result, exact = enlarger.enlarge(picture, exact=True, reserve=0, progress=progress)
         _say(config, source, result.remarks)
         write_file(Path(target), lambda stream: np.save(stream, exact))
     else:
@@ -197,8 +220,11 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
         # Said before the work: that the format cannot hold the result.
         check_size(image_format, *enlarger.size(picture), bits // 8 * picture.pixels.shape[2])
         fit_to_format(_most_transparent(picture), image_format)
-        result, exact = enlarger.enlarge(picture)
-        if config.bits is not None and bits < 32:
+        channels = picture.pixels.shape[2] + (picture.alpha is not None)
+        reserve = writing_bytes(image_format, (*enlarger.size(picture), channels), bits // 8)
+        other_bits = bits != 8 * picture.pixels.itemsize
+        result, exact = enlarger.enlarge(picture, exact=other_bits, reserve=reserve, progress=progress)
+        if exact is not None and bits < 32:
             result = with_bits(result, exact, bits)
         result = fit_to_format(result, image_format)
         _say(config, source, result.remarks)
@@ -216,9 +242,9 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
 
 
 def _save(
-    stream: io.BufferedIOBase, picture: Picture, exact: np.ndarray, image_format: str, config: UpscaleConfig
+    stream: io.BufferedIOBase, picture: Picture, exact: np.ndarray | None, image_format: str, config: UpscaleConfig
 ) -> None:
-    if config.bits == "32":
+    if exact is not None and config.bits == "32":
         save_float_tiff(stream, picture, exact, compression=config.compression)
         return
     save_image(
@@ -247,7 +273,7 @@ def _one_line(source: str, error: Exception) -> str:
 def _say(config: UpscaleConfig, source: str, remarks: tuple[str, ...]) -> None:
     """Says what a user should know of a picture on standard error, in the place of the bar that may stand there."""
     for remark in remarks:
-        _note(config, ("\r\033[K" if sys.stderr.isatty() else "") + f"isr-jax: {source}: {remark}")
+        _note(config, (CLEAR if sys.stderr.isatty() else "") + f"isr-jax: {source}: {remark}")
 
 
 def _note(config: UpscaleConfig, message: str) -> None:

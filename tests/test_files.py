@@ -1,7 +1,6 @@
 """isr_jax.files: a whole file under the name, or what was there; full disks and kills, by real processes."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,14 +19,11 @@ LIMIT = 40_000
 
 
 def upscale(source: Path, target: Path, *options: str, limited: bool = False) -> subprocess.Popen:
-    command = [sys.executable, "-m", "isr_jax", "upscale", source, "-o", target, "--model", "bicubic", "--scale", "2"]
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (LIMIT, LIMIT))
-
-    return subprocess.Popen(
-        [*map(str, command), *options], stderr=subprocess.PIPE, text=True, preexec_fn=limit if limited else None
-    )
+    program = "import resource; from isr_jax.__main__ import cli\n"
+    program += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({LIMIT}, {LIMIT}))\n" if limited else ""
+    command = [sys.executable, "-c", program + "cli()", "upscale", source, "-o", target, *options]
+    command += ["--model", "bicubic", "--scale", "2"]
+    return subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
 
 
 @pytest.fixture

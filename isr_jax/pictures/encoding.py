@@ -150,6 +150,26 @@ def check_bits(image_format: str, bits: int) -> None:
         raise UserError(f"{image_format} has no samples of {bits} bits (`bits`): write {' or '.join(formats)}")
 
 
+def writing_bytes(image_format: str, shape: tuple[int, ...], itemsize: int) -> int:
+    """Returns about how much memory `save_image` takes at most, beside the picture.
+
+    Args:
+      image_format: As there.
+      shape: Height, width and channels, alpha among them.
+      itemsize: Bytes a sample.
+    """
+    height, width, channels = shape
+    joined = height * width * channels * itemsize if channels in (2, 4) else 0
+    match image_format:
+        case "TIFF":
+            return joined + height * width * channels * itemsize  # the compressed strip
+        case "PNG" if itemsize > 1:
+            return joined
+        case "WEBP" | "AVIF":
+            return joined + 16 * height * width  # the encoder's own
+    return joined + 4 * height * width * (channels in (2, 3))  # Pillow has a word for each pixel of these
+
+
 def with_bits(picture: Picture, exact: Float[np.ndarray, "height width channels"], bits: int) -> Picture:
     """Returns a picture with samples of 8 or 16 bits, rounded from its exact pixels on 0..255."""
     dtype, factor = (np.uint8, 1) if bits == 8 else (np.uint16, 257)
