@@ -30,11 +30,9 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.chmod(0o666 & ~umask)  # mkstemp's files are private
         temporary.replace(path)
     except OSError as error:
-        about = error.filename
-        if error.errno is not None and (
-            about is None or Path(os.fsdecode(about)).name.startswith(f".{path.name[:100]}.")
-        ):
-            error.filename = str(path)  # a full disk is no file's, and the temporary one is nobody's business
+        about = None if error.filename is None else Path(os.fsdecode(error.filename)).name
+        if error.errno is not None and (about is None or about.startswith(prefix)):
+            error.filename = str(path)  # a full disk names no file, and the temporary one nobody knows
         raise
     finally:
         if temporary != path:

@@ -103,7 +103,7 @@ def choose_window(
       halo: How far an output pixel sees, LR pixels.
       max_pixels: Most pixels of one window; up to four times as many are taken where the work would be more than
         `MAX_WORK`, and as many as it takes where that many hold hardly more than the halo.
-      limit: Most pixels of one window whatever the work, but for the last reason.
+      limit: Most pixels of one window whatever the work, if they are not fewer than `least_window`.
     """
     height, width = size
     if height * width <= min(max_pixels, limit):
