@@ -25,7 +25,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
 from isr_jax.config import ConfigError, UserError
-from isr_jax.pictures.images import encode_image, read_image, read_size, scaled_picture
+from isr_jax.pictures.encoding import encode_image
+from isr_jax.pictures.images import read_image, read_size, scaled_picture
 
 FORMATS = ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "QOI", "MPO", "HEIF", "JXL"]
 MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"]

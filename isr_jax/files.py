@@ -1,6 +1,7 @@
 """Writing files so that a half-written one never replaces a whole one."""
 
 import contextlib
+import io
 import os
 import shutil
 import tempfile
@@ -13,19 +14,59 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     """Lets `write` fill a temporary file beside `path` and then renames it; a failure leaves what was there.
 
     The folder of `path` is made if need be.
+
+    Raises:
+      OSError: If it cannot be written; it names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary, prefix = path, f".{path.name[:100]}."
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
         write(temporary)
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp's files are private
         temporary.replace(path)
+    except OSError as error:
+        about = None if error.filename is None else Path(os.fsdecode(error.filename)).name
+        if error.errno is not None and (about is None or about.startswith(prefix)):
+            error.filename = str(path)  # a full disk names no file, and the temporary one nobody knows
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary != path:
+            temporary.unlink(missing_ok=True)
+
+
+def write_file(path: Path, write: Callable[[io.BufferedIOBase], Any]) -> None:
+    """Lets `write` fill a stream, and puts what it wrote in the place of `path`, as `replace_file` does.
+
+    Every byte goes through Python, which says of a full disk that it is full; Pillow and NumPy, given a file, write to
+    its descriptor, and say nothing of the cause.
+    """
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            write(_NoDescriptor(file))
+
+    replace_file(path, fill)
+
+
+class _NoDescriptor(io.BufferedIOBase):
+    """A stream to a file that has no descriptor to give away."""
+
+    def __init__(self, file: io.BufferedWriter):
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 @contextlib.contextmanager

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 BAR = 20
 """Characters."""
 
+CLEAR = "\r\033[K"
+"""What takes away the line that a terminal's cursor is in."""
+
 
 @dataclass(kw_only=True)
 class Progress:
-    """Tells of files in turn: `begin` one, then `end` it."""
+    """Tells of files in turn: `begin` one, perhaps say how far it is, then `end` it."""
 
     total: int
     quiet: bool = False
@@ -35,6 +38,16 @@ class Progress:
         if self._bar:
             self._draw(self.number - 1, source)
 
+    def within(self, done: int, total: int) -> None:
+        """Tells how many windows of the picture that was begun last are done; on a terminal alone."""
+        if self._bar and total > 1:
+            self._draw(self.number - 1 + done / total, f"{self._source}, window {done}/{total}")
+
+    def clear(self) -> None:
+        """Takes the bar away, for what is said in its place."""
+        if self._bar:
+            print(end=CLEAR, file=sys.stderr, flush=True)
+
     def end(self, target: str, what: str = "", error: str | None = None) -> None:
         """Tells that it is done, or failed.
 
@@ -55,12 +68,12 @@ class Progress:
             done = "failed" if error else f"-> {target}, {what}, {seconds:.1f} s"
             print(f"{self.number}/{self.total} {self._source} {done}", file=sys.stderr, flush=True)
 
-    def _draw(self, done: int, message: str) -> None:
-        filled = BAR * done // self.total
+    def _draw(self, done: float, message: str) -> None:
+        filled = int(BAR * done / self.total)
         left = (time.perf_counter() - self._first) / done * (self.total - done) if done else 0
         remaining = f" {_duration(left)} left," if 0 < done < self.total else ""
-        bar = f"[{'#' * filled}{'.' * (BAR - filled)}] {done}/{self.total}{remaining} {message}"
-        print(f"\r\033[K{bar.rstrip(', ')}", end="", file=sys.stderr, flush=True)
+        bar = f"[{'#' * filled}{'.' * (BAR - filled)}] {int(done)}/{self.total}{remaining} {message}"
+        print(f"{CLEAR}{bar.rstrip(', ')}", end="", file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:

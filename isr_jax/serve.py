@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     if not 0 <= config.port < 2**16:
         raise ConfigError(f"--port {config.port}: a port is 0 (a free one) to 65535")
-    prepare_process()
+    prepare_process(large_blocks=False)
     app = make_app(config)
     try:
         listener = socket.create_server((HOST, config.port))

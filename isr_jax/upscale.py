@@ -1,7 +1,7 @@
 """The command ``isr-jax upscale``: super-resolves pictures, folders of them, and what comes through a pipe."""
 
 import functools
-import glob
+import io
 import math
 import os
 import sys
@@ -15,25 +15,35 @@ import numpy as np
 from isr_jax.__main__ import in_flags, run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
-from isr_jax.files import replace_file
+from isr_jax.files import write_file
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.estimate import estimate_degradation
-from isr_jax.inference.shards import Shard, read_shard
+from isr_jax.inference.shards import read_shard
 from isr_jax.inference.sizes import choose_target, largest_factor
-from isr_jax.pictures.encoding import check_bits, encode_float_tiff, encode_image, fit_to_format, with_bits
-from isr_jax.pictures.formats import FORMATS, READABLE, check_size, format_of
-from isr_jax.pictures.images import list_images, list_left_out, read_image
+from isr_jax.pictures.encoding import (
+    check_bits,
+    encode_image,
+    fit_to_format,
+    save_float_tiff,
+    save_image,
+    with_bits,
+    writing_bytes,
+)
+from isr_jax.pictures.formats import check_size, format_of
+from isr_jax.pictures.images import read_image
 from isr_jax.pictures.metadata import NO_METADATA
 from isr_jax.pictures.picture import Picture
-from isr_jax.progress import Progress
+from isr_jax.progress import CLEAR, Progress
 from isr_jax.startup import prepare_process
 from isr_jax.upscale_options import BICUBIC, PIPE, UpscaleConfig, check, wanted_size
+from isr_jax.upscale_plan import left_out, plan
 
 PARTLY_DONE = 3
 """Exit code where some pictures are done, and others failed or are of kinds that are not read."""
 
-Enlarge = Callable[[Picture], tuple[Picture, np.ndarray]]
-"""Returns the enlarged picture, and its pixels before rounding: float32 on 0..255."""
+Enlarge = Callable[..., tuple[Picture, np.ndarray | None]]
+"""(picture, *, exact, reserve, progress), as `Upscaler.upscale_picture`: returns the enlarged picture, and, if asked
+for, its pixels before rounding: float32 on 0..255."""
 
 
 class Enlarger(NamedTuple):
@@ -54,107 +64,37 @@ def main(argv: list[str] | None = None) -> int:
     jobs = plan(config, shard)
     if shard is not None:
         _note(config, f"isr-jax: share {shard.index} of {shard.count}: {len(jobs)} of the pictures")
-    left_out = _left_out(config)
-    for path in left_out:
+    not_read = left_out(config)
+    for path in not_read:
         print(f"isr-jax: {path} is left out: {path.suffix} is not read; convert it to PNG or TIFF", file=sys.stderr)
     todo = [(source, target) for source, target in jobs if not (config.skip_existing and Path(target).exists())]
     if not todo:
         _note(config, f"nothing to do: all {len(jobs)} exist" if jobs else "nothing to do: no picture is in this share")
-        return PARTLY_DONE if left_out else 0
+        return PARTLY_DONE if not_read else 0
     enlarger = make_enlarger(config)
     failed: list[str] = []
     progress = Progress(total=len(todo), quiet=config.quiet, json_lines=config.json_lines)
-    for source, target in todo:
-        progress.begin(source)
-        try:
-            progress.end(target, upscale_file(source, target, enlarger, config))
-        except (UserError, OSError, MemoryError) as error:
-            failed.append(_one_line(source, error))
-            if config.json_lines or len(todo) > 1:
-                progress.end(target, error=in_flags(failed[-1]))
-            if len(todo) == 1:
-                raise
+    try:
+        for source, target in todo:
+            progress.begin(source)
+            try:
+                progress.end(target, upscale_file(source, target, enlarger, config, progress.within))
+            except (UserError, OSError, MemoryError) as error:
+                failed.append(_one_line(source, error))
+                if config.json_lines or len(todo) > 1:
+                    progress.end(target, error=in_flags(failed[-1]))
+                if len(todo) == 1:
+                    raise
+    except BaseException:  # an interrupt, too, is said in a line of its own
+        progress.clear()
+        raise
     for line in failed:
         print(f"isr-jax: {in_flags(line)}", file=sys.stderr)
     if len(failed) == len(todo):
         raise UserError(f"all {len(todo)} pictures failed")
     if failed:
         print(f"isr-jax: {len(failed)} of {len(todo)} pictures failed; the others are done", file=sys.stderr)
-    return PARTLY_DONE if failed or left_out else 0
-
-
-def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, str]]:
-    """Returns the pairs of input and output that the command line stands for, or a share of it; reads no picture.
-
-    Raises:
-      ConfigError: If an input does not exist, outputs coincide with each other or with inputs, cannot be written, or
-        exist in an output folder and nothing says what to do with them.
-    """
-    if not config.inputs:
-        raise ConfigError("nothing to upscale: name pictures, folders, patterns, or - for standard input")
-    sources: list[tuple[str, Path]] = []  # and where below an output folder the result goes
-    to_folder = len(config.inputs) > 1
-    output = Path(config.output)
-    for given in config.inputs:
-        path = Path(given)
-        if given == PIPE:
-            sources.append((PIPE, Path("stdin.png")))
-        elif path.is_dir():
-            to_folder = True
-            inside = list_images(path, recursive=True)
-            if path.resolve() in output.resolve().parents:  # what an earlier run made there is not an input
-                inside = [p for p in inside if not p.resolve().is_relative_to(output.resolve())]
-            if not inside:
-                raise ConfigError(f"{given} has no pictures ({READABLE})")
-            sources += [(str(p), p.relative_to(path)) for p in inside]
-        elif path.exists() or not glob.has_magic(given):
-            sources.append((given, Path(path.name)))  # a missing file is named when its turn comes
-        else:
-            matches = [Path(match) for match in sorted(glob.glob(given, recursive=True))]
-            files = [match for match in matches if match.is_file()]
-            if not files:
-                raise ConfigError(f"{given} matches no file")
-            to_folder = True
-            sources += [(str(file), Path(file.name)) for file in files]
-    if config.output == PIPE:
-        if to_folder:
-            raise ConfigError("--output - takes one picture: name a folder for several")
-        return [(sources[0][0], PIPE)]
-    to_folder = to_folder or output.is_dir() or config.output.endswith("/")
-    if not to_folder and output.suffix:
-        if output.suffix.lower() != ".npy":
-            format_of(output)
-        targets = [output]
-    else:
-        named_as_file = output.suffix.lower() in {*FORMATS, ".npy"} and not config.output.endswith("/")
-        if not output.is_dir() and (output.exists() or named_as_file):
-            raise ConfigError(f"--output {output} is a file; several pictures need a folder")
-        targets = [output / place.with_suffix(_target_suffix(place, config)) for _, place in sources]
-    to_file = targets == [output]
-    seen: dict[Path, str] = {}
-    inputs = {Path(source).resolve(): source for source, _ in sources if source != PIPE}
-    for (source, _), target in zip(sources, targets, strict=True):
-        if target in seen:
-            raise ConfigError(f"{seen[target]} and {source} would both become {target}: upscale them apart")
-        seen[target] = source
-        overwritten = inputs.get(target.resolve())
-        if source != PIPE and target.exists() and Path(source).exists() and target.samefile(source):
-            overwritten = source  # by another spelling or link
-        if overwritten is not None:
-            raise ConfigError(f"--output would overwrite {overwritten}: name another place")
-    pairs = list(zip((source for source, _ in sources), targets, strict=True))
-    if shard is not None:  # what others have written meanwhile is theirs
-        pairs = [(s, t) for s, t in pairs if shard.owns(t.name if to_file else t.relative_to(output).as_posix())]
-    existing = [target for _, target in pairs if target.exists()]
-    if existing and not to_file and not config.overwrite and not config.skip_existing:
-        more = f" and {len(existing) - 1} more exist" if len(existing) > 1 else " exists"
-        raise ConfigError(f"{existing[0]}{more} already: --overwrite replaces, --skip-existing leaves what is there")
-    return [(source, str(target)) for source, target in pairs]
-
-
-def _left_out(config: UpscaleConfig) -> list[Path]:
-    """Returns the pictures in the folders among the inputs that are of kinds that are not read."""
-    return [path for folder in config.inputs if Path(folder).is_dir() for path in list_left_out(folder, recursive=True)]
+    return PARTLY_DONE if failed or not_read else 0
 
 
 def make_enlarger(config: UpscaleConfig) -> Enlarger:
@@ -182,25 +122,28 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
             raise ConfigError("bicubic enlargement has no network: leave out --strength")
         if config.devices is not None:
             raise ConfigError("bicubic enlargement runs on no device: leave out --devices")
-        return Enlarger(functools.partial(BicubicUpscaler(config.scale or 1).upscale_picture, **wanted), size_of)
+        if config.memory is not None:
+            raise ConfigError("bicubic enlargement has no windows: leave out --memory")
+        bicubic = BicubicUpscaler(config.scale or 1)
+        return Enlarger(lambda picture, *, exact, **_: bicubic.upscale_picture(picture, exact=exact, **wanted), size_of)
     if not config.model and size is not None:
         load = functools.cache(lambda name: _load(name, config))
 
-        def enlarge(picture: Picture) -> tuple[Picture, np.ndarray]:
+        def enlarge(picture: Picture, **options: Any) -> tuple[Picture, np.ndarray | None]:
             shape = picture.pixels.shape
             factor = largest_factor(shape, choose_target(shape, **wanted).size)
-            return load(default_model(factor)).upscale_picture(picture, **wanted, strength=config.strength)
+            return load(default_model(factor)).upscale_picture(picture, **wanted, **options, strength=config.strength)
 
         return Enlarger(enlarge, size_of)
     model = _load(config.model or default_model(config.scale), config)
     wanted = wanted or {"scale": model.scale}
 
-    def enlarge_told(picture: Picture) -> tuple[Picture, np.ndarray]:
+    def enlarge_told(picture: Picture, **options: Any) -> tuple[Picture, np.ndarray | None]:
         before, known = model.exchanged_bytes, {"strength": config.strength}
         if model.config.physics == "blur":
             picture, found = _inspected(picture, model, wanted, config)
             known |= found
-        result = model.upscale_picture(picture, **wanted, **known)
+        result = model.upscale_picture(picture, **wanted, **known, **options)
         if config.devices is not None:
             sent = (model.exchanged_bytes - before) / 1e6
             _note(config, f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB")
@@ -228,7 +171,7 @@ def _load(name: str, config: UpscaleConfig) -> Any:
     from isr_jax.inference import upscaler as infer
     from isr_jax.inference.kernels import read_blur
 
-    prepare_process()
+    prepare_process(large_blocks=False)
     model = infer.load(
         name,
         ensemble=config.ensemble,
@@ -236,6 +179,7 @@ def _load(name: str, config: UpscaleConfig) -> Any:
         blur=None if config.blur is None else read_blur(config.blur),
         noise_std=config.noise,
         devices=int(devices) if devices is not None and devices.isdecimal() else devices,
+        memory=config.memory,
     )
     if config.blur is not None and model.config.physics != "blur":
         physics = model.config.physics
@@ -250,7 +194,13 @@ def default_model(scale: float | int | None) -> str:
     return f"isr-lite-x{4 if scale is None else min(4, max(2, math.ceil(scale)))}"
 
 
-def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleConfig) -> str:
+def upscale_file(
+    source: str,
+    target: str,
+    enlarger: Enlarger,
+    config: UpscaleConfig,
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
     """Super-resolves one picture from a file to a file ("-": the pipes). Returns the sizes, for the progress.
 
     Says on standard error what was damaged and mended, and what of the picture cannot be written.
@@ -259,9 +209,9 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
     if config.strip:
         picture = replace(picture, metadata=NO_METADATA)
     if target.lower().endswith(".npy"):
-        result, exact = enlarger.enlarge(picture)
+        result, exact = enlarger.enlarge(picture, exact=True, reserve=0, progress=progress)
         _say(config, source, result.remarks)
-        replace_file(Path(target), lambda path: _save_array(path, exact))
+        write_file(Path(target), lambda stream: np.save(stream, exact))
     else:
         image_format = "PNG" if target == PIPE else format_of(target)
         bits = int(config.bits or 8 * picture.pixels.itemsize)
@@ -270,16 +220,20 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
         # Said before the work: that the format cannot hold the result.
         check_size(image_format, *enlarger.size(picture), bits // 8 * picture.pixels.shape[2])
         fit_to_format(_most_transparent(picture), image_format)
-        result, exact = enlarger.enlarge(picture)
-        if config.bits is not None and bits < 32:
+        channels = picture.pixels.shape[2] + (picture.alpha is not None)
+        reserve = writing_bytes(image_format, (*enlarger.size(picture), channels), bits // 8)
+        other_bits = bits != 8 * picture.pixels.itemsize
+        result, exact = enlarger.enlarge(picture, exact=other_bits, reserve=reserve, progress=progress)
+        if exact is not None and bits < 32:
             result = with_bits(result, exact, bits)
-        _say(config, source, fit_to_format(result, image_format).remarks)
-        data = _encode(result, exact, image_format, config)
+        result = fit_to_format(result, image_format)
+        _say(config, source, result.remarks)
         if target == PIPE:
-            sys.stdout.buffer.write(data)
+            data = encode_image(result, image_format, compression=config.compression)
+            sys.stdout.buffer.write(data)  # all of it, or nothing
             sys.stdout.buffer.flush()
         else:
-            replace_file(Path(target), lambda path: path.write_bytes(data))
+            write_file(Path(target), lambda stream: _save(stream, result, exact, image_format, config))
     height, width = picture.pixels.shape[:2]
     made = f"{result.pixels.shape[1]}x{result.pixels.shape[0]}"
     other = config.size is not None and config.fit == "contain" and made != config.size.lower()
@@ -287,10 +241,14 @@ def upscale_file(source: str, target: str, enlarger: Enlarger, config: UpscaleCo
     return f"{width}x{height} -> {made}{kept}"
 
 
-def _encode(picture: Picture, exact: np.ndarray, image_format: str, config: UpscaleConfig) -> bytes:
-    if config.bits == "32":
-        return encode_float_tiff(picture, exact, compression=config.compression)
-    return encode_image(
+def _save(
+    stream: io.BufferedIOBase, picture: Picture, exact: np.ndarray | None, image_format: str, config: UpscaleConfig
+) -> None:
+    if exact is not None and config.bits == "32":
+        save_float_tiff(stream, picture, exact, compression=config.compression)
+        return
+    save_image(
+        stream,
         picture,
         image_format,
         quality=config.quality,
@@ -305,17 +263,6 @@ def _most_transparent(picture: Picture) -> Picture:
     return Picture(pixels=picture.pixels[:1, :1], alpha=alpha)
 
 
-def _save_array(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as file:  # numpy.save would append a suffix to a bare name
-        np.save(file, array.astype(np.float32))
-
-
-def _target_suffix(place: Path, config: UpscaleConfig) -> str:
-    if config.format is not None:
-        return f".{config.format.lstrip('.').lower()}"
-    return place.suffix if place.suffix.lower() in FORMATS else ".png"
-
-
 def _one_line(source: str, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename or source}: {error.strerror or error}"
@@ -326,7 +273,7 @@ def _one_line(source: str, error: Exception) -> str:
 def _say(config: UpscaleConfig, source: str, remarks: tuple[str, ...]) -> None:
     """Says what a user should know of a picture on standard error, in the place of the bar that may stand there."""
     for remark in remarks:
-        _note(config, ("\r\033[K" if sys.stderr.isatty() else "") + f"isr-jax: {source}: {remark}")
+        _note(config, (CLEAR if sys.stderr.isatty() else "") + f"isr-jax: {source}: {remark}")
 
 
 def _note(config: UpscaleConfig, message: str) -> None:

@@ -58,6 +58,8 @@ class UpscaleConfig:
     of the outputs; or "auto", by JAX_PROCESS_ID and JAX_NUM_PROCESSES, or under SLURM."""
     devices: str | None = None
     """Share each picture among so many devices, or "all"."""
+    memory: str | None = None
+    """What the process may hold, as 2G or 800M: large pictures are done in smaller windows, a little slower."""
     format: str | None = None
     """Suffix of the files in an output folder, such as png; that of the input by default, png where that is only
     read (GIF, HEIC)."""

@@ -29,8 +29,8 @@ from picture_cases import (
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from isr_jax.pictures.colour import make_profile
-from isr_jax.pictures.encoding import encode_float_tiff
-from isr_jax.pictures.images import encode_image, read_image
+from isr_jax.pictures.encoding import encode_image, save_float_tiff
+from isr_jax.pictures.images import read_image
 from isr_jax.pictures.picture import Picture
 
 try:
@@ -181,7 +181,8 @@ def kinds() -> Iterator[tuple[str, str, bytes]]:
     yield "grey, floating point on 0..1", "tif", saved(light, "TIFF")
     if PLUGINS:
         unit = PIXELS.astype(np.float32)
-        yield "RGB, floating point on 0..1", "tif", encode_float_tiff(Picture(pixels=PIXELS), unit)
+        save_float_tiff(stream := io.BytesIO(), Picture(pixels=PIXELS), unit)
+        yield "RGB, floating point on 0..1", "tif", stream.getvalue()
     yield "grey with alpha", "tif", saved(LA, "TIFF")
     yield "RGB", "tif", saved(PICTURE, "TIFF")
     yield "RGB, JPEG within", "tif", saved(PICTURE, "TIFF", compression="jpeg", quality=95)

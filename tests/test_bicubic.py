@@ -33,13 +33,13 @@ def test_batches_of_8_bits_are_bit_exact():
 
 def test_a_picture_keeps_what_belongs_to_it():
     picture = Picture(pixels=IMAGE, alpha=np.full(IMAGE.shape[:2], 128, np.uint8), resolution=(72, 72))
-    result, exact = BicubicUpscaler(2.5).upscale_picture(picture)
+    result, exact = BicubicUpscaler(2.5).upscale_picture(picture, exact=True)
     assert result.pixels.shape == exact.shape == (20, 22, 3)
     assert result.alpha is not None
     assert np.all(result.alpha == 128)
     assert exact.dtype == np.float32
     deep = Picture(pixels=(IMAGE // 4 + np.uint16(96)) * np.uint16(257))
-    deep, exact = BicubicUpscaler(2).upscale_picture(deep, scale=3)
+    deep, exact = BicubicUpscaler(2).upscale_picture(deep, exact=True, scale=3)
     assert deep.pixels.shape == (24, 27, 3)
     assert np.abs(deep.pixels / 257 - exact).max() < 0.01
 

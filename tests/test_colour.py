@@ -10,8 +10,8 @@ from picture_cases import DISPLAY_P3, PICTURE, PIXELS, adobe_rgb_exif, chunk, ga
 from PIL import Image, ImageCms
 
 from isr_jax.pictures.colour import convert_to_srgb, make_profile
-from isr_jax.pictures.encoding import fit_to_format
-from isr_jax.pictures.images import encode_image, read_image
+from isr_jax.pictures.encoding import encode_image, fit_to_format
+from isr_jax.pictures.images import read_image
 from isr_jax.pictures.picture import Picture
 
 D65 = (0.3127, 0.3290)

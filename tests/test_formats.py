@@ -10,8 +10,9 @@ from picture_cases import PICTURE, PIXELS, saved, tiff_pages
 from PIL import Image
 
 from isr_jax.config import UserError
+from isr_jax.pictures.encoding import encode_image
 from isr_jax.pictures.formats import check_size, jxl_size
-from isr_jax.pictures.images import encode_image, list_images, list_left_out, read_image, read_size
+from isr_jax.pictures.images import list_images, list_left_out, read_image, read_size
 from isr_jax.pictures.picture import Picture
 
 

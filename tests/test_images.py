@@ -10,8 +10,8 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from isr_jax.config import ConfigError, UserError
+from isr_jax.pictures.encoding import encode_image
 from isr_jax.pictures.images import (
-    encode_image,
     fill_transparent,
     format_of,
     list_images,

@@ -8,7 +8,8 @@ import pytest
 from picture_cases import PICTURE, PIXELS, saved
 from PIL import ExifTags, Image, IptcImagePlugin, PngImagePlugin
 
-from isr_jax.pictures.images import encode_image, read_image, scaled_picture
+from isr_jax.pictures.encoding import encode_image
+from isr_jax.pictures.images import read_image, scaled_picture
 from isr_jax.pictures.picture import Picture
 
 XMP = (

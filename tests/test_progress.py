@@ -3,6 +3,8 @@
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +86,33 @@ def test_on_a_terminal_a_bar_with_the_time_left(folder):
     assert f"\r\x1b[K[....................] 0/3 {folder}/in/a.png" in text
     assert f"[######..............] 1/3 0 s left, {folder}/in/b.png" in text
     assert "[####################] 3/3" in text
+
+
+def test_on_a_terminal_the_windows_of_a_picture_and_an_interrupt_among_them(tmp_path):
+    write_image(tmp_path / "a.png", np.full((330, 560, 3), 90, np.uint8))
+    (tmp_path / "b.png").write_bytes(b"before")
+    program = "import isr_jax.inference.runner as runner; runner.MAX_WINDOW_FEATURES = 1\n"
+    program += "from isr_jax.__main__ import cli; cli()"
+    command = [sys.executable, "-c", program, "upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png")]
+    main, terminal = pty.openpty()
+    process = subprocess.Popen([*command, "--model", "isr-lite-x2"], stderr=terminal, cwd=ROOT)
+    os.close(terminal)
+    shown, interrupted = b"", False
+    try:
+        while part := os.read(main, 10_000):
+            shown += part
+            if b"window 2/" in shown and not interrupted:
+                process.send_signal(signal.SIGINT)
+                interrupted = True
+    except OSError:  # all is read
+        pass
+    os.close(main)
+    assert process.wait() == 130
+    text = shown.decode()
+    assert re.search(r"\r\x1b\[K\[#+\.+\] 0/1 \d+ s left, \S+a.png, window 2/\d+", text)
+    assert text.endswith("\r\x1b[Kisr-jax: interrupted\r\n")
+    assert (tmp_path / "b.png").read_bytes() == b"before"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
 
 
 def test_two_paths_are_input_and_output(folder, capfd):

@@ -93,7 +93,7 @@ def test_every_size_of_a_picture():
         model.upscale(pixels, size=90)
     picture = Picture(pixels=pixels, alpha=pixels[..., 0], resolution=(72, 72))
     for upscaler in (model, BicubicUpscaler(2)):
-        result, exact = upscaler.upscale_picture(picture, size=(40, 40), fit="cover")
+        result, exact = upscaler.upscale_picture(picture, exact=True, size=(40, 40), fit="cover")
         assert result.alpha is not None
         assert result.pixels.shape == exact.shape == (40, 40, 3)
         assert result.alpha.shape == (40, 40)

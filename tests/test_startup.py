@@ -79,15 +79,16 @@ def test_an_empty_or_relative_xdg_cache_home_does_not_count(given, tmp_path, mon
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is kept on Linux only")
-def test_large_blocks_are_reused():
+@pytest.mark.parametrize(("options", "expected"), [("", "< 1000"), ("large_blocks=False", "> 10_000")])
+def test_large_blocks_are_reused_or_handed_back(options, expected):
     program = (
         "import ctypes, resource\n"
         "from isr_jax.startup import keep_freed_memory\n"
-        "import sys; sys.exit(0) if not keep_freed_memory() else None\n"
+        f"import sys; sys.exit(0) if not keep_freed_memory({options}) else None\n"
         "faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "def use():\n    block = bytearray(1 << 26)\n    block[:] = b'x' * len(block)\n"
         "use(); first = faults(); use(); use()\n"
-        "assert faults() - first < 1000, faults() - first\n"
+        f"assert faults() - first {expected}, faults() - first\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)

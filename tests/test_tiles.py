@@ -9,9 +9,11 @@ from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.inference.tiles import (
     MAX_SHAPES,
     MAX_WORK,
+    ROUNDING,
     Window,
     choose_window,
     cover,
+    least_window,
     share_window,
     upscale_windows,
     work_factor,
@@ -78,6 +80,18 @@ def test_a_picture_alone_has_a_window_of_its_own():
     assert share_window((64, 65), 40, MAX_PIXELS, {Window(64, 64): None}, pad=True) == Window(64, 65)
     assert work_factor((64, 64), (96, 64), 40) == np.inf  # not without padding
     assert work_factor((200, 64), (80, 64), 40) == np.inf  # nothing but halo
+
+
+@pytest.mark.parametrize("limit", [1, 50_000, 100_000, 600_000])
+def test_no_window_is_larger_than_the_memory_allows(limit):
+    known = {Window(500, 600): None, Window(300, 300, padded=True): None}
+    for size in ((1080, 1920), (4000, 6000), (100, 30_000), (250, 300)):
+        for windows in ({}, known, {Window(400 + n, 410): None for n in range(MAX_SHAPES - 1)}):
+            for pad in (True, False):
+                height, width, _ = share_window(size, 40, MAX_PIXELS, windows, pad=pad, limit=limit)
+                assert height * width <= max(limit, least_window(40)) * ROUNDING**2 * 1.1  # sides are rounded up
+                assert work_factor(size, (height, width), 40, pad) < np.inf
+    assert choose_window((1080, 1920), 40, MAX_PIXELS, limit=10**9) == choose_window((1080, 1920), 40, MAX_PIXELS)
 
 
 def test_windows_that_are_all_halo_are_refused():

@@ -346,7 +346,7 @@ def test_pictures_keep_what_belongs_to_them(model):
     alpha = np.zeros((6, 8), np.uint8)
     alpha[:, :4] = 255
     picture = Picture(pixels=pixels, alpha=alpha, icc_profile=b"profile", resolution=(72, 36), format="TIFF")
-    result, exact = Upscaler(model).upscale_picture(picture)
+    result, exact = Upscaler(model).upscale_picture(picture, exact=True)
     assert result.pixels.shape == exact.shape == (12, 16, 3)
     assert result.alpha is not None
     np.testing.assert_array_equal(result.alpha, imresize(alpha, 2))
@@ -355,7 +355,7 @@ def test_pictures_keep_what_belongs_to_them(model):
     np.testing.assert_array_equal(
         Upscaler(model).upscale_picture(opaque)[0].pixels, result.pixels
     )  # no black bleeds in
-    smaller, exact = Upscaler(model).upscale_picture(picture, scale=1.5)
+    smaller, exact = Upscaler(model).upscale_picture(picture, exact=True, scale=1.5)
     assert smaller.pixels.shape == exact.shape == (9, 12, 3)
     assert smaller.resolution == (108, 54)
 

@@ -16,7 +16,7 @@ from isr_jax.benchmark.benchmark import LR, TRUTH
 from isr_jax.benchmark.rows import ALL_METRICS, Benchmark, Row
 from isr_jax.benchmark.web import html_table, render
 from isr_jax.files import replace_file
-from isr_jax.pictures.images import encode_image
+from isr_jax.pictures.encoding import encode_image
 from isr_jax.pictures.metrics import PROTOCOL
 from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.published import PAPER

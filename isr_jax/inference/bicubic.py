@@ -52,18 +52,23 @@ class BicubicUpscaler:
             self.seconds += time.perf_counter() - start
             yield hr[None] if all_stages else hr
 
-    def upscale_picture(self, picture: Picture, **wanted: Any) -> tuple[Picture, np.ndarray]:
+    def upscale_picture(
+        self, picture: Picture, *, exact: bool = False, **wanted: Any
+    ) -> tuple[Picture, np.ndarray | None]:
         """Enlarges a picture with all that belongs to it.
 
         Args:
           picture: What to enlarge.
+          exact: Return the pixels before rounding, too.
           wanted: `scale`, or `size` and `fit`, as for `choose_target`; the upscaler's own scale by default.
-        Returns: The picture, and its pixels before rounding: float32 on 0..255.
+        Returns: The picture, and, if asked for, its pixels before rounding: float32 on 0..255.
         """
         pixels = picture.pixels
         if picture.alpha is not None:
             pixels = fill_transparent(pixels, picture.alpha)
         target = choose_target(pixels.shape, **(wanted or {"scale": self.scale}))
-        exact = imresize(pixels.astype(np.float32) / (257 if pixels.dtype == np.uint16 else 1), size=target.size)
-        result = scaled_picture(picture, imresize(pixels, size=target.size))
-        return cut_picture(result, target), target.cut(exact)
+        result = cut_picture(scaled_picture(picture, imresize(pixels, size=target.size)), target)
+        if not exact:
+            return result, None
+        levels = pixels.astype(np.float32) / (257 if pixels.dtype == np.uint16 else 1)
+        return result, target.cut(imresize(levels, size=target.size))

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from isr_jax.config import UserError
+from isr_jax.inference.memory_limit import TooLarge
 
 MAX_PROGRAMS = 64
 """Compiled programs that are kept, one for each set of shapes; the oldest goes first."""
@@ -35,6 +34,7 @@ class Programs:
         self.seconds = self.exchanged_bytes = 0.0
         self.bytes_of: dict[tuple[int, ...], int] = {}  # by the shape of the LR batch
         self.kept: dict[tuple, Program] = {}
+        self.limit: float | int = math.inf  # bytes that a program may take
         self._options = options
 
     def run(
@@ -51,12 +51,12 @@ class Programs:
         Args:
           function: Is called with the arguments and then with `static`.
           arguments: Pytrees of arrays.
-          lr: The one whose shape says in messages what is worked on.
+          lr: The one whose shape names the program in `bytes_of`.
           static: What the program is compiled for beside shapes.
           fetch: Makes a NumPy array of an array on the devices.
           sent: Tells of a traced program how many bytes the busiest device sends.
         Raises:
-          UserError: If it does not fit into memory.
+          TooLarge: If it does not fit into memory, or needs more than `limit`.
         """
         leaves, structure = jax.tree.flatten(arguments[1:])  # the first is the model, always the same
         key = (lr.shape, function.__name__, static, structure, *map(np.shape, leaves))
@@ -64,8 +64,10 @@ class Programs:
             if key not in self.kept:
                 if len(self.kept) == MAX_PROGRAMS:
                     del self.kept[next(iter(self.kept))]
-                self.kept[key] = self._compile(function, arguments, lr, static, sent)
+                self.kept[key] = self._compile(function, arguments, static, sent)
             program = self.kept[key]
+            if program.needed_bytes > self.limit:
+                raise TooLarge(program.needed_bytes)  # else the system might end the process
             self.bytes_of[lr.shape] = program.needed_bytes
             start = time.perf_counter()
             result = jax.tree.map(fetch, program.compiled(*arguments))
@@ -74,14 +76,13 @@ class Programs:
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            raise does_not_fit(lr) from error
+            raise TooLarge from error
         return result
 
     def _compile(
         self,
         function: Any,
         arguments: Sequence[Any],
-        lr: jax.Array,
         static: Sequence[Any],
         sent: Callable[[Any], float],
     ) -> Program:
@@ -89,10 +90,7 @@ class Programs:
         program, from_cache = compile_program(traced.lower(), self._options)
         self.cache_hits += from_cache
         self.compilations += not from_cache
-        needed = needed_bytes(program)
-        if jax.default_backend() == "cpu" and needed > memory_of_host():
-            raise does_not_fit(lr, needed)  # else the system would end the process
-        return Program(program, needed, sent(traced.jaxpr))
+        return Program(program, needed_bytes(program), sent(traced.jaxpr))
 
 
 def compile_program(lowered: jax.stages.Lowered, options: dict[str, str]) -> tuple[jax.stages.Compiled, bool]:
@@ -108,23 +106,6 @@ def needed_bytes(program: jax.stages.Compiled) -> int:
     if memory is None:
         return 0
     return memory.temp_size_in_bytes + memory.output_size_in_bytes + memory.argument_size_in_bytes
-
-
-def memory_of_host() -> float | int:
-    """Returns the bytes of memory of this computer, infinity where it does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not on this system
-        return math.inf
-
-
-def does_not_fit(lr: np.ndarray | jax.Array, needed: int | None = None) -> UserError:
-    """Returns the error for LR pictures that are too large, with the bytes they need if they are known."""
-    amount = "" if needed is None else f" (it needs {needed / 2**30:.1f} GiB)"
-    size = f"{lr.shape[2]}x{lr.shape[1]}"
-    return UserError(
-        f"a picture of {size} does not fit into memory with this model{amount}: cut it or use a smaller model"
-    )
 
 
 @functools.cache

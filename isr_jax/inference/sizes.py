@@ -136,7 +136,9 @@ def agree(
         residual = residual - step * image
         energy, before = float(np.vdot(residual, residual)), energy
         direction = residual + np.float32(energy / before) * direction
-    return x + along_both(rows.T.tocsr(), columns.T.tocsr(), solution)
+    correction = along_both(rows.T.tocsr(), columns.T.tocsr(), solution)
+    correction += x
+    return correction
 
 
 def _matrix(in_size: int, out_size: int) -> Any:

@@ -53,6 +53,7 @@ def solve_by_stages(
     *,
     num_stages: int,
     window: tuple[int, int],
+    tick: Callable[[], None] = lambda: None,
 ) -> Float[np.ndarray, "batch hr_height hr_width channels"]:
     """Super-resolves pictures with a model whose `stage_reach` is known; the result is that of the whole pictures.
 
@@ -63,6 +64,7 @@ def solve_by_stages(
       run: What runs a window.
       num_stages: Of the solver.
       window: Height and width of the windows, LR pixels.
+      tick: Is called after each window of each stage.
     """
     config, scale, halo = model.config, known.physics.scale, model.stage_reach(known.physics)
     assert halo is not None
@@ -77,6 +79,7 @@ def solve_by_stages(
             u[part.taken(scale)], kept = seen[0][part.inside(scale)], seen[1][part.inside(scale)]
             noise[part.taken(scale)] = kept
             squared_norm += np.sum(np.square(kept, dtype=np.float64), axis=(1, 2, 3))
+            tick()
         total = jnp.asarray(squared_norm, jnp.float32)
         radius = noise_radius(jnp.asarray(known.noise_std), model.log_radius[stage], x[0].size)
         noise *= np.asarray(project_l2_ball(jnp.ones((len(lr), 1, 1, 1)), radius, lambda own, total=total: total))

@@ -11,10 +11,10 @@ come: a picture that is smaller than its window is padded (`isr_jax.physics.padd
 
 import math
 from collections.abc import Callable, Collection, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 
 LEAST_KEPT = 64
 """Pixels that a window with neighbours on both sides keeps at least, along a side."""
@@ -56,7 +56,15 @@ class Span(NamedTuple):
     """The pixel behind the last one that is taken."""
 
 
-def share_window(size: tuple[int, int], halo: int, max_pixels: int, known: Collection[Window], *, pad: bool) -> Window:
+def share_window(
+    size: tuple[int, int],
+    halo: int,
+    max_pixels: int,
+    known: Collection[Window],
+    *,
+    pad: bool,
+    limit: float | int = math.inf,
+) -> Window:
     """Returns the window for a picture: one of those that are known, or a new one.
 
     Args:
@@ -65,9 +73,11 @@ def share_window(size: tuple[int, int], halo: int, max_pixels: int, known: Colle
       max_pixels: Most pixels of one window.
       known: Windows that have been compiled for the same kind of pictures.
       pad: Whether pictures may be padded.
+      limit: As for `choose_window`.
     """
-    best = choose_window(size, halo, max_pixels)
-    own = Window(*best)
+    best = choose_window(size, halo, max_pixels, limit=limit)
+    own, limit = Window(*best), max(limit, least_window(halo))
+    known = [window for window in known if window.height * window.width <= limit]
     if not pad:
         return own
     pixels, best_work = math.prod(size), work_factor(size, best, halo)
@@ -78,12 +88,14 @@ def share_window(size: tuple[int, int], halo: int, max_pixels: int, known: Colle
     if waste <= SPARE_PIXELS * (len(known) - OWN_SHAPES + 1) or len(known) >= MAX_SHAPES:
         return nearest
     if len(known) == MAX_SHAPES - 1:
-        side = max(math.isqrt(max_pixels), 2 * (halo + LEAST_KEPT))
+        side = math.isqrt(int(max(min(max_pixels, limit), least_window(halo))))
         return Window(side, side, padded=True)
     return Window(*(_rounded_up(side) for side in best), padded=True)
 
 
-def choose_window(size: tuple[int, int], halo: int, max_pixels: int) -> tuple[int, int]:
+def choose_window(
+    size: tuple[int, int], halo: int, max_pixels: int, *, limit: float | int = math.inf
+) -> tuple[int, int]:
     """Returns the height and width of the equal windows that cover a picture with the least work.
 
     Args:
@@ -91,21 +103,27 @@ def choose_window(size: tuple[int, int], halo: int, max_pixels: int) -> tuple[in
       halo: How far an output pixel sees, LR pixels.
       max_pixels: Most pixels of one window; up to four times as many are taken where the work would be more than
         `MAX_WORK`, and as many as it takes where that many hold hardly more than the halo.
+      limit: Most pixels of one window whatever the work, if they are not fewer than `least_window`.
     """
     height, width = size
-    if height * width <= max_pixels:
+    if height * width <= min(max_pixels, limit):
         return size
     rows, columns = (
         [_length(side, count, halo) for count in range(1, max(1, side // LEAST_KEPT) + 1)] for side in size
     )
     window = size
     for pixels in (max_pixels, 2 * max_pixels, 4 * max_pixels):
-        most = max(pixels, (2 * (halo + LEAST_KEPT)) ** 2)
+        most = max(min(pixels, limit), least_window(halo))
         windows = ((r, c) for r in rows for c in columns if r * c <= most)
         window = min(windows, key=lambda window: (work_factor(size, window, halo), window))
         if work_factor(size, window, halo) <= MAX_WORK:
             break
     return window
+
+
+def least_window(halo: int) -> int:
+    """Returns the pixels of the smallest window that is worth while."""
+    return (2 * (halo + LEAST_KEPT)) ** 2
 
 
 def work_factor(size: tuple[int, int], window: tuple[int, int], halo: int, pad: bool = False) -> float | int:
@@ -171,18 +189,28 @@ def parts(size: tuple[int, int], window: tuple[int, int], halo: int) -> Iterator
 
 
 def upscale_windows(
-    lr: Float[np.ndarray, "batch height width channels"],
+    lr: Shaped[np.ndarray, "batch height width channels"],
     upscale: Callable[[np.ndarray], np.ndarray],
     *,
     scale: int,
     window: tuple[int, int],
     halo: int,
-) -> Float[np.ndarray, "batch hr_height hr_width channels"]:
-    """Super-resolves pictures window by window; `upscale` does one window of all of them."""
+    dtype: Any = np.float32,
+) -> Shaped[np.ndarray, "batch hr_height hr_width channels"]:
+    """Super-resolves pictures window by window.
+
+    Args:
+      lr: The pictures.
+      upscale: Does one window of all of them, and returns it as `dtype`.
+      scale: What it enlarges by.
+      window: Height and width.
+      halo: How far an output pixel sees, LR pixels.
+      dtype: Of the result; what is larger never lies in memory as a whole.
+    """
     batch, height, width, channels = lr.shape
     if height <= window[0] and width <= window[1]:
         return upscale(lr)[:, : height * scale, : width * scale]
-    hr = np.empty((batch, height * scale, width * scale, channels), np.float32)
+    hr = np.empty((batch, height * scale, width * scale, channels), dtype)
     for part in parts((height, width), window, halo):
         hr[part.taken(scale)] = upscale(lr[part.seen()])[part.inside(scale)]
     return hr

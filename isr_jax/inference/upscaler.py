@@ -4,7 +4,6 @@ A program is compiled once per shape and kept; pictures of many sizes share few 
 local devices share a batch.
 """
 
-import functools
 import math
 import os
 from collections.abc import Iterator
@@ -12,14 +11,15 @@ from typing import Any, overload
 
 import jax
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from PIL import Image
 
 from isr_jax.config import ConfigError
 from isr_jax.inference.arrays import array_of, give_back
-from isr_jax.inference.conditions import Blur, Conditions, blur_kernels, make_conditions
+from isr_jax.inference.conditions import Blur, blur_kernels, make_conditions
 from isr_jax.inference.intensities import grey_level
-from isr_jax.inference.runner import Runner
+from isr_jax.inference.memory_limit import read_memory
+from isr_jax.inference.runner import Runner, Tell, Wanted
 from isr_jax.inference.sizes import Fit, Size, Target, agree, choose_target, cut_picture, largest_factor
 from isr_jax.models.model_file import load_model
 from isr_jax.physics.physics import Physics
@@ -34,7 +34,7 @@ MAX_BATCH_PIXELS = 2**19
 """HR pixels that one batch may have: activations of the largest models take 1 kB and more for each."""
 
 LRImages = Shaped[np.ndarray, "batch height width channels"]
-HRImages = Float[np.ndarray, "*stages batch hr_height hr_width channels"]
+HRImages = Shaped[np.ndarray, "*stages batch hr_height hr_width channels"]
 
 
 def load(
@@ -48,6 +48,7 @@ def load(
     noise_std: float | int | None = None,
     batch_size: int = 16,
     devices: int | str | None = None,
+    memory: int | float | str | None = None,
 ) -> "Upscaler":
     """Loads a model, ready to run; the arguments are those of `Upscaler`.
 
@@ -68,6 +69,7 @@ def load(
         noise_std=noise_std,
         batch_size=batch_size,
         devices=devices,
+        memory=memory,
     )
 
 
@@ -87,6 +89,7 @@ class Upscaler:
         noise_std: float | int | None = None,
         batch_size: int = 16,
         devices: int | str | None = None,
+        memory: int | float | str | None = None,
     ):
         """Prepares a model; compiles nothing yet.
 
@@ -104,6 +107,8 @@ class Upscaler:
           batch_size: Most pictures that run together.
           devices: Of how many each picture is shared, or "all", those of all processes that `jax.distributed` joined
             (which then all give the same pictures). By default devices share batches, each picture stays on one.
+          memory: What the process may hold, in bytes or as "2G" (on an accelerator, beside its programs): large
+            pictures are done in smaller windows. By default what the computer has.
         Raises:
           ConfigError: If an option does not fit the model.
         """
@@ -123,7 +128,8 @@ class Upscaler:
         self.macs_per_pixel = model.macs_per_pixel(self.num_stages, self.scale) * (8 if ensemble else 1)
         self._physics, self._noise_std = physics, noise_std
         self._blur = None if blur is None else blur_kernels(blur, color=True)
-        self._devices, self._runner = devices, Runner(model, self.num_stages, devices)
+        most = None if memory is None else read_memory(memory)
+        self._runner = Runner(model, self.num_stages, share=devices, memory=most)
 
     def __repr__(self) -> str:
         """One line."""
@@ -193,6 +199,7 @@ class Upscaler:
             is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller sizes are reductions.
             Blurs are told in the pixels of the model's own scale. The model's own scale, or the physics', by default.
             `strength`, 0 to 1 (all, the default): the share of what the network does to the solver's start.
+            `progress`, a function, is told how many windows of the picture are done, and of how many.
         Returns: The picture, enlarged: an array of the same type and range (integers rounded and clipped; for a path
           (H, W, 1) or (H, W, 3); of NumPy's, or of the library that the picture came from by `__dlpack__`), or for a
           Pillow image a Pillow image of the same kind (grey or colour, with transparency or without), upright, with its
@@ -212,9 +219,10 @@ class Upscaler:
         image = np.asarray(image)
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)) or 0 in image.shape:
             raise ValueError(f"a picture has shape (H, W), (H, W, 1) or (H, W, 3), not {image.shape}")
-        hr, target = self._upscale_one(image.reshape(*image.shape[:2], -1), value_range=value_range, **known)
+        pixels = image.reshape(*image.shape[:2], -1)
+        hr, target = self._upscale_one(pixels, dtype=image.dtype, value_range=value_range, **known)
         hr = target.cut(hr)
-        return round_to(hr.reshape(*hr.shape[:2], *image.shape[2:]), image.dtype)
+        return hr.reshape(*hr.shape[:2], *image.shape[2:])
 
     def __call__(self, pictures: Any, **known: Any) -> Any:
         """Does what `upscale` does; of arrays of four axes, (N, H, W, 1) or (N, H, W, 3), for all at once."""
@@ -223,7 +231,7 @@ class Upscaler:
         if not isinstance(pictures, np.ndarray | jax.Array):
             return give_back(self(array_of(pictures), **known), pictures)
         pictures = np.asarray(pictures)
-        return round_to(self.upscale_batch(pictures, **known), pictures.dtype)
+        return self.upscale_batch(pictures, dtype=pictures.dtype, **known)
 
     def upscale_batch(
         self, lr: LRImages, *, value_range: float | int | None = None, all_stages: bool = False, **known: Any
@@ -238,8 +246,10 @@ class Upscaler:
           all_stages: Return the estimate after every stage, with a leading axis.
           known: `physics`, or `blur` (a number, three, a kernel, or a kernel each: (N, k, k), or a list of kernels of
             several sizes), and `noise_std`, one number or one each. A hundred kernels are one compilation. `scale`: one
-            of `scales`; by default the physics', or the model's first. `strength`: as for `upscale`.
-        Returns: HR pictures in the same range, float32, neither rounded nor (unless the model does) clipped.
+            of `scales`; by default the physics', or the model's first. `strength`, `progress`: as for `upscale`.
+            `dtype`: of the result, float32 by default.
+        Returns: HR pictures in the same range, neither rounded nor (unless the model does) clipped but to an integer
+          `dtype`.
         Raises:
           ConfigError: If the blur kernel is larger than the enlarged pictures, or the model has no such scale.
           UserError: If a picture does not fit into memory.
@@ -259,6 +269,9 @@ class Upscaler:
         noise_std: Any = None,
         scale: int | None = None,
         strength: float | int = 1.0,
+        dtype: Any = np.float32,
+        progress: Tell | None = None,
+        reserve: int = 0,
     ) -> Iterator[HRImages]:
         """Yields what `upscale_batch` returns in parts of a few pictures, in order, for sets that fill the memory.
 
@@ -286,26 +299,21 @@ class Upscaler:
         factor = known.physics.scale
         if count == 0:
             stages = (self.num_stages,) if all_stages else ()
-            yield np.empty((*stages, 0, height * factor, width * factor, channels), np.float32)
+            yield np.empty((*stages, 0, height * factor, width * factor, channels), dtype)
             return
+        wanted = Wanted(unit, dtype, all_stages, self.ensemble, strength, reserve, progress)
         largest = max(1, min(self.batch_size, MAX_BATCH_PIXELS // (height * width * factor**2)))
         size = math.ceil(count / math.ceil(count / largest))
         if count > 1:
             size = math.ceil(size / self._runner.num_devices) * self._runner.num_devices
         for first in range(0, count, size):
-            batch = np.asarray(lr[first : first + size], np.float32)
-            batch = batch if unit == 1 else batch / unit
             indices = np.minimum(np.arange(first, first + size), count - 1)
-            filled = np.concatenate([batch, *[batch[-1:]] * (size - len(batch))])
-            of_part = known.take(indices)
-            hr = self._run_channels(filled, of_part, all_stages, self._runner)
-            if strength < 1:
-                start = self._run_channels(filled, of_part, False, self._without_network)
-                hr = start + np.float32(strength) * (hr - start)
-            hr = hr[..., : len(batch), :, :, :]
-            yield hr if unit == 1 else hr * unit
+            batch = lr if size == count else lr[indices]
+            yield self._runner.run(batch, known.take(indices), wanted)[..., : min(size, count - first), :, :, :]
 
-    def upscale_picture(self, picture: Picture, **known: Any) -> tuple[Picture, np.ndarray]:
+    def upscale_picture(
+        self, picture: Picture, *, exact: bool = False, reserve: int = 0, **known: Any
+    ) -> tuple[Picture, np.ndarray | None]:
         """Super-resolves a picture with all that belongs to it.
 
         Transparency is enlarged apart (bicubic), the colour under it filled from the visible neighbours; the resolution
@@ -313,8 +321,10 @@ class Upscaler:
 
         Args:
           picture: What to enlarge.
-          known: `scale`, or `size` and `fit`; `physics` or `blur`; `noise_std`; as for `upscale`.
-        Returns: The picture, and its pixels before rounding: float32 on 0..255.
+          exact: Return the pixels before rounding, too.
+          reserve: Bytes that are needed for what is done with the result.
+          known: As for `upscale`.
+        Returns: The picture, and, if asked for, its pixels before rounding: float32 on 0..255.
         Raises:
           ConfigError: If the blur kernel is larger than the enlarged picture.
           UserError: If it does not fit into memory.
@@ -322,8 +332,11 @@ class Upscaler:
         pixels = picture.pixels
         if picture.alpha is not None:
             pixels = fill_transparent(pixels, picture.alpha)
-        hr, target = self._upscale_one(pixels, **known)
-        result = cut_picture(scaled_picture(picture, round_to(hr, pixels.dtype)), target)
+        dtype = np.float32 if exact else pixels.dtype
+        hr, target = self._upscale_one(pixels, dtype=dtype, reserve=reserve, **known)
+        result = cut_picture(scaled_picture(picture, round_to(hr, pixels.dtype) if exact else hr), target)
+        if not exact:
+            return result, None
         return result, target.cut(hr / np.float32(257) if pixels.dtype == np.uint16 else hr)
 
     def _upscale_one(
@@ -334,29 +347,30 @@ class Upscaler:
         size: Size | None = None,
         fit: Fit = "contain",
         value_range: float | int | None = None,
+        dtype: Any,
         **known: Any,
     ) -> tuple[np.ndarray, Target]:
-        """Returns the picture resized as wanted, float32 in its own range, and what is to be kept of it."""
+        """Returns the picture resized as wanted, in its own range, and what is to be kept of it."""
         if known.get("blur") is not None:  # of one picture three axes are (k, k, C)
             known["blur"] = blur_kernels(known["blur"], color=True)
         if scale is None and size is None:
-            hr = self.upscale_batch(pixels[None], value_range=value_range, **known)[0]
+            hr = self.upscale_batch(pixels[None], value_range=value_range, dtype=dtype, **known)[0]
             return hr, Target(hr.shape[:2], hr.shape[:2])
         target = choose_target(pixels.shape, scale=scale, size=size, fit=fit)
         factor = largest_factor(pixels.shape, target.size)
         if factor <= 1 and min(self.scales) > 1:
             grey_level(pixels, value_range)  # says what is wrong with it
-            return imresize(pixels.astype(np.float32), size=target.size), target
+            return round_to(imresize(pixels.astype(np.float32), size=target.size), dtype), target
         own = self.own_scale(factor if scale is None else scale)
+        if target.size == (pixels.shape[0] * own, pixels.shape[1] * own):
+            return self.upscale_batch(pixels[None], value_range=value_range, scale=own, dtype=dtype, **known)[0], target
         hr = self.upscale_batch(pixels[None], value_range=value_range, scale=own, **known)[0]
-        if hr.shape[:2] == target.size:
-            return hr, target
         hr, lr = imresize(hr, size=target.size), pixels.astype(np.float32)
         mine = (known.get(name) for name in ("physics", "blur", "noise_std"))
         told = any(value is not None for value in (self._physics, self._blur, self._noise_std, *mine))
         if told or self.config.physics not in ("bicubic", "blur") or min(np.subtract(hr.shape, lr.shape)) < 0:
-            return hr, target  # another camera, or noise: to agree would be wrong
-        return agree(hr, lr), target
+            return round_to(hr, dtype), target  # another camera, or noise: to agree would be wrong
+        return round_to(agree(hr, lr), dtype), target
 
     def own_scale(self, scale: float | int) -> int:
         """Returns the model's own scale that serves to enlarge by any factor, the least that reaches it.
@@ -369,29 +383,3 @@ class Upscaler:
                 f"`scale` is {scale:g}; {self.name} is made for {self._made_for}, at most that is possible"
             )
         return min(own for own in self.scales if own >= scale)
-
-    @functools.cached_property
-    def _without_network(self) -> Runner:
-        return Runner(self._runner.model, 0, self._devices)
-
-    def _run_channels(self, lr: np.ndarray, known: Conditions, all_stages: bool, runner: Runner) -> np.ndarray:
-        channels = lr.shape[3]
-        if channels == self.config.channels:
-            return self._run_ensemble(lr, known, all_stages, runner)
-        if channels == 1:
-            return self._run_ensemble(lr.repeat(3, axis=3), known, all_stages, runner).mean(axis=-1, keepdims=True)
-        known = known.take(np.tile(np.arange(len(lr)), channels))
-        hr = self._run_ensemble(np.concatenate(np.split(lr, channels, axis=3)), known, all_stages, runner)
-        return np.concatenate(np.split(hr, channels, axis=-4), axis=-1)
-
-    def _run_ensemble(self, lr: np.ndarray, known: Conditions, all_stages: bool, runner: Runner) -> np.ndarray:
-        if not self.ensemble:
-            return runner.run(lr, known, all_stages)
-        total = np.zeros(())
-        for flip in (False, True):
-            for turns in range(4):
-                turned = np.rot90(lr[:, :, ::-1] if flip else lr, turns, axes=(1, 2))
-                hr = runner.run(np.ascontiguousarray(turned), known.turned(turns, flip), all_stages)
-                hr = np.rot90(hr, -turns, axes=(-3, -2)).astype(np.float64)
-                total = total + (hr[..., ::-1, :] if flip else hr)
-        return (total / 8).astype(np.float32)

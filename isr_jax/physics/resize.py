@@ -15,6 +15,8 @@ import math
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from isr_jax.bands import bands
+
 
 def imresize(
     image: Shaped[np.ndarray, "height width *channels"],
@@ -119,11 +121,14 @@ def keys_cubic(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
 
 def _resize_axis(image: np.ndarray, indices: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
     """Resizes one axis in float64, then returns to the picture's own type as MATLAB does."""
-    rows = np.moveaxis(image, axis, 0)
+    resized = np.empty((*image.shape[:axis], len(indices), *image.shape[axis + 1 :]), image.dtype)
+    rows, new_rows = np.moveaxis(image, axis, 0), np.moveaxis(resized, axis, 0)
     shape = (-1,) + (1,) * (rows.ndim - 1)
-    total = np.zeros((len(indices), *rows.shape[1:]))
-    for tap in range(indices.shape[1]):  # in MATLAB's order: where a sum falls on a half, the order decides
-        total += weights[:, tap].reshape(shape) * rows[indices[:, tap]]
-    if not np.issubdtype(image.dtype, np.floating):
-        total = np.clip(np.floor(total + 0.5), 0, np.iinfo(image.dtype).max)
-    return np.moveaxis(total.astype(image.dtype), 0, axis)
+    for band in bands(new_rows.shape):
+        total = np.zeros(new_rows[band].shape)
+        for tap in range(indices.shape[1]):  # in MATLAB's order: where a sum falls on a half, the order decides
+            total += weights[band, tap].reshape(shape) * rows[indices[band, tap]]
+        if not np.issubdtype(image.dtype, np.floating):
+            total = np.clip(np.floor(total + 0.5), 0, np.iinfo(image.dtype).max)
+        new_rows[band] = total
+    return resized

@@ -1,4 +1,4 @@
-"""From pictures to the bytes of files."""
+"""From pictures to files and their bytes."""
 
 import io
 import struct
@@ -15,7 +15,7 @@ from isr_jax.pictures.formats import check_size
 from isr_jax.pictures.metadata import Metadata, exif_bytes
 from isr_jax.pictures.metrics import round_to
 from isr_jax.pictures.picture import Picture
-from isr_jax.pictures.sixteen_bits import encode_png16, encode_tiff, to_8_bits
+from isr_jax.pictures.sixteen_bits import save_png16, save_tiff, to_8_bits
 
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 
@@ -65,18 +65,33 @@ def fit_to_format(picture: Picture, image_format: str) -> Picture:
     return replace(picture, pixels=pixels, alpha=alpha, icc_profile=profile, metadata=metadata, remarks=tuple(remarks))
 
 
-def encode_image(
-    picture: Picture, image_format: str, *, quality: int = 95, subsampling: Subsampling = "4:4:4", compression: int = 6
-) -> bytes:
-    """Returns the picture as the bytes of a file.
+def encode_image(picture: Picture, image_format: str, **options: Any) -> bytes:
+    """Returns the picture as the bytes of a file; the arguments and errors are those of `save_image`."""
+    stream = io.BytesIO()
+    save_image(stream, picture, image_format, **options)
+    return stream.getvalue()
+
+
+def save_image(
+    stream: io.BufferedIOBase,
+    picture: Picture,
+    image_format: str,
+    *,
+    quality: int = 95,
+    subsampling: Subsampling = "4:4:4",
+    compression: int = 6,
+) -> None:
+    """Writes the picture as a file.
 
     Args:
+      stream: Where to, at its start.
       picture: What to write; first made to fit, see `fit_to_format`.
       image_format: One of the values of `isr_jax.pictures.formats.FORMATS`.
       quality: Of JPEG, WebP and AVIF, 1 to 100; 100 makes WebP lossless.
       subsampling: How much of the colours JPEG and AVIF keep: all, half, or a quarter.
       compression: Of PNG and TIFF, 0 (none) to 9 (slow); what is read again is the same.
     Raises:
+      OSError: If the stream cannot be written to.
       UserError: If the format cannot hold the picture: transparent parts, or its size.
     """
     picture = fit_to_format(picture, image_format)
@@ -84,13 +99,17 @@ def encode_image(
     if picture.alpha is not None:
         pixels = np.concatenate([pixels, picture.alpha[..., None]], axis=2)
     if image_format == "TIFF":
-        return encode_tiff(pixels, picture.icc_profile, picture.resolution, metadata, compression)
+        save_tiff(stream, pixels, picture.icc_profile, picture.resolution, metadata, compression)
+        return
     options: dict[str, Any] = {}
+    sink: Any = stream  # Pillow's types ask for more than it uses
     match image_format:
         case "PNG":
             chunks = _png_chunks(picture)
             if pixels.dtype == np.uint16:
-                return encode_png16(pixels, picture.icc_profile, picture.resolution, chunks, metadata.exif, compression)
+                of = (picture.icc_profile, picture.resolution, chunks, metadata.exif)
+                save_png16(stream, pixels, *of, compression)
+                return
             info = PngImagePlugin.PngInfo()
             for kind, content in chunks:
                 info.add(kind, content)
@@ -111,13 +130,13 @@ def encode_image(
     if picture.resolution:
         options["dpi"] = tuple(picture.resolution)
     options = {key: value for key, value in options.items() if value != b""}
-    stream = io.BytesIO()
     try:
-        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(stream, image_format, **options)
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(sink, image_format, **options)
     except (OSError, ValueError, struct.error) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the stream, such as a full disk
         height, width = pixels.shape[:2]
         raise UserError(f"a picture of {width}x{height} cannot be written as {image_format}: {error}") from error
-    return stream.getvalue()
 
 
 def check_bits(image_format: str, bits: int) -> None:
@@ -131,6 +150,26 @@ def check_bits(image_format: str, bits: int) -> None:
         raise UserError(f"{image_format} has no samples of {bits} bits (`bits`): write {' or '.join(formats)}")
 
 
+def writing_bytes(image_format: str, shape: tuple[int, ...], itemsize: int) -> int:
+    """Returns about how much memory `save_image` takes at most, beside the picture.
+
+    Args:
+      image_format: As there.
+      shape: Height, width and channels, alpha among them.
+      itemsize: Bytes a sample.
+    """
+    height, width, channels = shape
+    joined = height * width * channels * itemsize if channels in (2, 4) else 0
+    match image_format:
+        case "TIFF":
+            return joined + height * width * channels * itemsize  # the compressed strip
+        case "PNG" if itemsize > 1:
+            return joined
+        case "WEBP" | "AVIF":
+            return joined + 16 * height * width  # the encoder's own
+    return joined + 4 * height * width * (channels in (2, 3))  # Pillow has a word for each pixel of these
+
+
 def with_bits(picture: Picture, exact: Float[np.ndarray, "height width channels"], bits: int) -> Picture:
     """Returns a picture with samples of 8 or 16 bits, rounded from its exact pixels on 0..255."""
     dtype, factor = (np.uint8, 1) if bits == 8 else (np.uint16, 257)
@@ -140,23 +179,28 @@ def with_bits(picture: Picture, exact: Float[np.ndarray, "height width channels"
     return replace(picture, pixels=round_to(exact * np.float32(factor), dtype), alpha=alpha)
 
 
-def encode_float_tiff(
-    picture: Picture, exact: Float[np.ndarray, "height width channels"], *, compression: int = 6
-) -> bytes:
-    """Returns a picture as a TIFF of floating point on 0..1, neither rounded nor clipped.
+def save_float_tiff(
+    stream: io.BufferedIOBase,
+    picture: Picture,
+    exact: Float[np.ndarray, "height width channels"],
+    *,
+    compression: int = 6,
+) -> None:
+    """Writes a picture as a TIFF of floating point on 0..1, neither rounded nor clipped.
 
     Args:
+      stream: As for `save_image`.
       picture: What belongs to the pixels.
       exact: The pixels, on 0..255.
-      compression: As for `encode_image`.
+      compression: As for `save_image`.
     """
     height, width, channels = exact.shape
     check_size("TIFF", height, width, 4 * (channels + (picture.alpha is not None)))
-    pixels = exact.astype(np.float32) / np.float32(255)
+    pixels = exact / np.float32(255)
     if picture.alpha is not None:
         alpha = picture.alpha / np.float32(np.iinfo(picture.alpha.dtype).max)
         pixels = np.concatenate([pixels, alpha[..., None].astype(np.float32)], axis=2)
-    return encode_tiff(pixels, picture.icc_profile, picture.resolution, picture.metadata, compression)
+    save_tiff(stream, pixels, picture.icc_profile, picture.resolution, picture.metadata, compression)
 
 
 def _png_chunks(picture: Picture) -> list[tuple[bytes, bytes]]:

@@ -9,17 +9,18 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import UInt
+from jaxtyping import Shaped, UInt
 from PIL import Image
 
+from isr_jax.bands import bands
 from isr_jax.config import ConfigError, UserError
-from isr_jax.files import replace_file
+from isr_jax.files import write_file
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.decoding import decode, upright_size
-from isr_jax.pictures.encoding import Subsampling, encode_image
+from isr_jax.pictures.encoding import Subsampling, fit_to_format, save_image
 from isr_jax.pictures.formats import READ_SUFFIXES, READABLE, format_of, is_left_out, looks_like_a_picture
 from isr_jax.pictures.picture import Picture
 from isr_jax.startup import silent_stderr
@@ -121,15 +122,17 @@ def write_image(
     Args:
       path: Where to; its folder is made if need be.
       image: A picture, or just its pixels: (H, W), (H, W, 1) or (H, W, 3), uint8 or uint16.
-      quality, subsampling, compression: As for `encode_image`.
+      quality, subsampling, compression: As for `save_image`.
     Raises:
       ConfigError: If the suffix is not one of `FORMATS`.
       UserError: If the format cannot hold the picture.
     """
     if not isinstance(image, Picture):
         image = Picture(pixels=image[..., None] if image.ndim == 2 else image)
-    data = encode_image(image, format_of(path), quality=quality, subsampling=subsampling, compression=compression)
-    replace_file(Path(path), lambda temporary: temporary.write_bytes(data))
+    options: dict[str, Any] = {"quality": quality, "subsampling": subsampling, "compression": compression}
+    image_format = format_of(path)
+    picture = fit_to_format(image, image_format)  # what cannot be written is said before a folder is made
+    write_file(Path(path), lambda stream: save_image(stream, picture, image_format, **options))
 
 
 def list_images(folder: str | os.PathLike, *, recursive: bool = False) -> list[Path]:
@@ -178,26 +181,35 @@ def scaled_picture(picture: Picture, pixels: UInt[np.ndarray, "new_height new_wi
 
 
 def fill_transparent(
-    pixels: UInt[np.ndarray, "height width channels"], alpha: UInt[np.ndarray, "height width"]
-) -> UInt[np.ndarray, "height width channels"]:
+    pixels: Shaped[np.ndarray, "height width channels"], alpha: Shaped[np.ndarray, "height width"]
+) -> Shaped[np.ndarray, "height width channels"]:
     """Gives wholly transparent pixels the colours of their visible neighbours, so that theirs do not bleed out.
 
     What a file holds under full transparency is arbitrary, often black; a filter that spans the edge would mix it in.
-    The colours are pulled up a pyramid of alpha-weighted means of 2x2 pixels and pushed down into the holes.
+    The colours are pulled up a pyramid of alpha-weighted means of 2x2 pixels and pushed down into the holes; integers
+    are rounded.
     """
-    filled = _fill(pixels.astype(np.float64), alpha.astype(np.float64))
-    return np.round(filled).astype(pixels.dtype)
+    if alpha.all() or not alpha.any():
+        return pixels
+    coarse, filled = fill_transparent(*_halve(pixels, alpha)), pixels.copy()
+    for band in bands(pixels.shape):
+        rows, columns = np.nonzero(alpha[band] == 0)
+        rows += band.start
+        colours = coarse[rows // 2, columns // 2]
+        filled[rows, columns] = np.round(colours) if np.issubdtype(pixels.dtype, np.integer) else colours
+    return filled
 
 
-def _fill(colour: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    visible = weight > 0
-    if visible.all() or not visible.any():
-        return colour
-    height, width = weight.shape
-    padding = ((0, height % 2), (0, width % 2))
-    weighted = np.pad(np.concatenate([colour * weight[..., None], weight[..., None]], axis=2), (*padding, (0, 0)))
-    rows, cols, channels = weighted.shape
-    summed = weighted.reshape(rows // 2, 2, cols // 2, 2, channels).sum(axis=(1, 3))
-    mean = summed[..., :-1] / np.where(summed[..., -1:] > 0, summed[..., -1:], 1)
-    coarse = _fill(mean, summed[..., -1]).repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
-    return np.where(visible[..., None], colour, coarse)
+def _halve(colour: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the weighted means of 2x2 pixels and their weights, float64."""
+    height, width = (side // 2 + side % 2 for side in weight.shape)
+    means, weights = np.empty((height, width, colour.shape[2])), np.empty((height, width))
+    for band in bands(means.shape):
+        rows = slice(2 * band.start, 2 * band.stop)
+        of_row = weight[rows, :, None].astype(np.float64)
+        weighted = np.concatenate([colour[rows] * of_row, of_row], axis=2)
+        weighted = np.pad(weighted, ((0, weighted.shape[0] % 2), (0, weighted.shape[1] % 2), (0, 0)))
+        summed = weighted.reshape(-1, 2, width, 2, weighted.shape[2]).sum(axis=(1, 3))
+        means[band] = summed[..., :-1] / np.where(summed[..., -1:] > 0, summed[..., -1:], 1)
+        weights[band] = summed[..., -1]
+    return means, weights

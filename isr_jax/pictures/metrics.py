@@ -67,7 +67,9 @@ def round_to(values: Float[np.ndarray, "..."], dtype: Any) -> Shaped[np.ndarray,
     """Returns the values as a type: integers rounded and clipped to its range, floating point as it is."""
     if np.issubdtype(dtype, np.floating):
         return values.astype(dtype)
-    return np.clip(np.floor(values + 0.5), 0, np.iinfo(dtype).max).astype(dtype)
+    rounded = np.asarray(np.add(values, 0.5))
+    np.floor(rounded, out=rounded)
+    return np.clip(rounded, 0, np.iinfo(dtype).max, out=rounded).astype(dtype)
 
 
 def psnr(

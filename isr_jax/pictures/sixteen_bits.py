@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image, TiffImagePlugin
 
+from isr_jax.bands import bands
 from isr_jax.config import UserError
 from isr_jax.pictures.metadata import Metadata, exif_of
 
@@ -59,7 +60,10 @@ def decode_16_bits(image: Image.Image, again: Image.Image, low_bytes: str) -> np
 
 def to_8_bits(values: np.ndarray) -> np.ndarray:
     """Returns uint16 as the nearest uint8."""
-    return np.round(values / 257).astype(np.uint8)
+    nearest = np.empty(values.shape, np.uint8)
+    for band in bands(values.shape):
+        nearest[band] = np.round(values[band] / 257)
+    return nearest
 
 
 def unit_to_16_bits(values: np.ndarray, name: str) -> np.ndarray:
@@ -79,49 +83,68 @@ def unit_to_16_bits(values: np.ndarray, name: str) -> np.ndarray:
 Resolution = tuple[float | int, float | int] | None
 
 
-def encode_png16(
+def save_png16(
+    stream: io.BufferedIOBase,
     pixels: np.ndarray,
     icc_profile: bytes | None,
     resolution: Resolution,
     chunks: list[tuple[bytes, bytes]],
     exif: bytes,
     compression: int,
-) -> bytes:
-    """Writes PNG of 16 bits a sample. References: PNG specification, third edition (W3C)."""
+) -> None:
+    """Writes PNG of 16 bits a sample, band by band. References: PNG specification, third edition (W3C)."""
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    def write(kind: bytes, content: bytes) -> None:
+        stream.write(struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content)))
 
     height, width, channels = pixels.shape
     colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
-    parts = [b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))]
+    stream.write(b"\x89PNG\r\n\x1a\n")
+    write(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
     if icc_profile:
-        parts.append(chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile)))
+        write(b"iCCP", b"ICC profile\0\0" + zlib.compress(icc_profile))
     if resolution:
         per_metre = [round(value / 0.0254) for value in resolution]
-        parts.append(chunk(b"pHYs", struct.pack(">IIB", *per_metre, 1)))
-    parts += [chunk(*of) for of in chunks]
+        write(b"pHYs", struct.pack(">IIB", *per_metre, 1))
+    for kind, content in chunks:
+        write(kind, content)
     if exif:
-        parts.append(chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
-    rows = np.ascontiguousarray(pixels.astype(">u2")).view(np.uint8).reshape(height, -1)
-    filtered = np.concatenate([rows[:1], rows[1:] - rows[:-1]])  # filter 2, "up": each byte minus the one above
-    filtered = np.concatenate([np.full((height, 1), 2, np.uint8), filtered], axis=1)
-    parts += [chunk(b"IDAT", zlib.compress(filtered.tobytes(), compression)), chunk(b"IEND", b"")]
-    return b"".join(parts)
+        write(b"eXIf", exif.removeprefix(b"Exif\0\0"))
+    compressor, above = zlib.compressobj(compression), np.zeros((1, 2 * width * channels), np.uint8)
+    for band in bands(pixels.shape):
+        rows = np.ascontiguousarray(pixels[band], ">u2").view(np.uint8).reshape(-1, above.size)
+        filtered = np.full((len(rows), 1 + above.size), 2, np.uint8)  # filter 2, "up": each byte minus the one above
+        filtered[:, 1:] = rows - np.concatenate([above, rows[:-1]])
+        above = rows[-1:]
+        if packed := compressor.compress(filtered):
+            write(b"IDAT", packed)
+    write(b"IDAT", compressor.flush())
+    write(b"IEND", b"")
 
 
-def encode_tiff(
-    pixels: np.ndarray, icc_profile: bytes | None, resolution: Resolution, metadata: Metadata, compression: int
-) -> bytes:
+def save_tiff(
+    stream: io.BufferedIOBase,
+    pixels: np.ndarray,
+    icc_profile: bytes | None,
+    resolution: Resolution,
+    metadata: Metadata,
+    compression: int,
+) -> None:
     """Writes TIFF of 8 or 16 bits a sample or of floating point, in one strip, deflated unless `compression` is 0.
+
+    The deflated strip is held in memory until its length, which stands before it, is known.
 
     References: TIFF 6.0 and its technical note 2.
     """
     if pixels.dtype != np.uint8 and pixels.shape[2] == 2:  # such grey with alpha is hardly read by anyone
         pixels = pixels[..., [0, 0, 0, 1]]
     height, width, channels = pixels.shape
-    data = np.ascontiguousarray(pixels.astype(pixels.dtype.newbyteorder("<"))).tobytes()
-    data = zlib.compress(data, compression) if compression else data
+    order = pixels.dtype.newbyteorder("<")
+    parts, length = (np.ascontiguousarray(pixels[band], order) for band in bands(pixels.shape)), pixels.nbytes
+    if compression:
+        compressor = zlib.compressobj(compression)
+        parts = [*map(compressor.compress, parts), compressor.flush()]
+        length = sum(map(len, parts))
     tags = TiffImagePlugin.ImageFileDirectory_v2(b"II*\0\0\0\0\0")
     exif = exif_of(metadata)
     for tag in exif:
@@ -139,7 +162,7 @@ def encode_tiff(
     tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if channels < 3 else 2
     tags[TiffImagePlugin.SAMPLESPERPIXEL] = channels
     tags[TiffImagePlugin.ROWSPERSTRIP] = height
-    tags[TiffImagePlugin.STRIPBYTECOUNTS] = len(data)
+    tags[TiffImagePlugin.STRIPBYTECOUNTS] = length
     tags[TiffImagePlugin.STRIPOFFSETS] = 0  # counted from the end of the directory
     if channels in (2, 4):
         tags[TiffImagePlugin.EXTRASAMPLES] = 2
@@ -150,6 +173,8 @@ def encode_tiff(
     if resolution:
         tags[TiffImagePlugin.X_RESOLUTION], tags[TiffImagePlugin.Y_RESOLUTION] = resolution
         tags[TiffImagePlugin.RESOLUTION_UNIT] = 2
-    stream = io.BytesIO()
-    tags.save(stream)
-    return stream.getvalue() + data
+    head = io.BytesIO()
+    tags.save(head)
+    stream.write(head.getvalue())
+    for part in parts:
+        stream.write(part)
