@@ -151,7 +151,8 @@ def test_a_checkpoint_from_before_there_were_checksums_is_restored(saved, tmp_pa
     from orbax.checkpoint import v1 as ocp
 
     _, config, states = saved
-    with Checkpoints(tmp_path / "run", config, "data") as checkpoints:
+    # In a folder of its own: what Checkpoints removes when it is opened, Orbax removes in the background.
+    with Checkpoints(tmp_path / "record", config, "data") as checkpoints:
         record = {**checkpoints._record, "best": 25.0}
     arrays = {name: getattr(states[0], name) for name in ("step", "params", "optimizer", "average")}
     with ocp.training.Checkpointer(tmp_path / "run" / "checkpoints") as checkpointer:
@@ -165,7 +166,7 @@ def test_a_run_of_before_the_prior_had_its_name_is_told_what_to_do(saved, tmp_pa
     from orbax.checkpoint import v1 as ocp
 
     _, config, states = saved
-    with Checkpoints(tmp_path / "run", config, "data") as checkpoints:
+    with Checkpoints(tmp_path / "record", config, "data") as checkpoints:
         record = dict(checkpoints._record)
     record["config"] = record["config"] | {"model": {"data_term": "none", "erd": {}}}
     with ocp.training.Checkpointer(tmp_path / "run" / "checkpoints") as checkpointer:
