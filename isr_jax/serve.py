@@ -207,9 +207,7 @@ class Service:
 
     async def cancel_all(self, request: Request) -> Response:
         """Lets all pictures be that are not done."""
-        for entry in self._queue.entries.values():
-            if entry.state in ("waiting", "working"):
-                self._queue.withdraw(entry)
+        self._queue.withdraw_all()
         return _answer({})
 
     async def remove(self, request: Request) -> Response:
@@ -219,8 +217,7 @@ class Service:
 
     async def remove_all(self, request: Request) -> Response:
         """Forgets all pictures and results."""
-        for entry in list(self._queue.entries.values()):
-            self._queue.remove(entry)
+        self._queue.remove_all()
         return _answer({})
 
     async def before(self, request: Request) -> Response:

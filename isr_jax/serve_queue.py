@@ -96,7 +96,7 @@ class PictureQueue:
         self.revision = int(1000 * time.time())
         """Grows with each change; another server's is another."""
         self._folder, self._max_bytes, self._max_total_bytes = folder, max_bytes, max_total_bytes
-        self._bytes, self._count = 0, 0
+        self._bytes, self._count, self._sweeps = 0, 0, 0
         self._waiting: deque[Entry] = deque()
         self._wake = anyio.Event()
         self._inspecting = anyio.CapacityLimiter(1)
@@ -109,8 +109,10 @@ class PictureQueue:
           parts: Its bytes.
           inspect: Looks at it, in a thread.
         Raises:
-          UserError: If it is too large, there is no room for it, or it is no picture.
+          UserError: If it is too large, there is no room for it, it is no picture, or all pictures were cancelled or
+            removed while it came.
         """
+        sweeps = self._sweeps
         if len(self.entries) >= MAX_PICTURES:
             raise UserError(f"the server holds {MAX_PICTURES} pictures: remove some first")
         self._count += 1
@@ -126,6 +128,8 @@ class PictureQueue:
                     self._check_room()
                     stream.write(part)
             (height, width), estimate = await anyio.to_thread.run_sync(inspect, file, limiter=self._inspecting)
+            if self._sweeps != sweeps:
+                raise UserError("all pictures were cancelled or removed while it was being added")
         except BaseException:
             self._bytes -= size
             file.unlink(missing_ok=True)
@@ -164,6 +168,13 @@ class PictureQueue:
         if entry.state in ("waiting", "working"):
             entry.state = "cancelled"
 
+    def withdraw_all(self) -> None:
+        """Lets all pictures be that are not done; what is being added is not taken."""
+        self._sweeps += 1
+        for entry in self.entries.values():
+            if entry.state in ("waiting", "working"):
+                self.withdraw(entry)
+
     def remove(self, entry: Entry) -> None:
         """Forgets a picture and its result."""
         self.withdraw(entry)
@@ -171,6 +182,12 @@ class PictureQueue:
         self._delete(entry.file)
         if entry.result is not None:
             self._delete(entry.result_file)
+
+    def remove_all(self) -> None:
+        """Forgets all pictures and results; what is being added is not taken."""
+        self._sweeps += 1
+        for entry in list(self.entries.values()):
+            self.remove(entry)
 
     async def work(self) -> None:
         """Does what was asked, one picture at a time, until it is cancelled."""

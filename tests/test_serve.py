@@ -242,6 +242,16 @@ def test_nothing_is_done_or_kept_that_is_not_wanted(model, tmp_path, monkeypatch
             stream.sendall(f"{head}Content-Type: application/octet-stream\r\n\r\nbegun".encode())
             until(lambda: list(tmp_path.glob("isr-jax-serve-*/*")))
         until(lambda: not list(tmp_path.glob("isr-jax-serve-*/*")))
+        # ---- what is being added when all are cancelled is not taken ----
+        sent = picture()
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as stream:
+            head = f"POST /pictures?model={model} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(sent)}\r\n"
+            stream.sendall(f"{head}Content-Type: application/octet-stream\r\n\r\n".encode() + sent[:-1])
+            until(lambda: list(tmp_path.glob("isr-jax-serve-*/*")))
+            assert request("POST", f"{address}/pictures/cancel")[0] == 200
+            stream.sendall(sent[-1:])
+            assert b" 422 " in stream.recv(100)
+        assert json.loads(request("GET", f"{address}/pictures")[1])["pictures"] == []
         # ---- what is cancelled or removed is not done ----
         numbers = [json.loads(add(address, file.getvalue(), model)[1])["number"]]
         numbers += [json.loads(add(address, picture(), model)[1])["number"] for _ in range(4)]
