@@ -57,6 +57,8 @@ class ERDConfig(PriorConfig):
     always. tf32: an accelerator's fast products of float32 (10 bits on a GPU); on CPU the same as float32."""
     noise_plane: bool = False
     """Whether the network sees the noise level, as a constant plane beside the picture."""
+    error_plane: bool = False
+    """Whether it also sees the level of the error that the physics knows of, as of a JPEG file, in a plane behind."""
     carry_features: bool = False
     """Whether a stage also sees the features of the stage before; only at LR resolution."""
 
@@ -64,6 +66,8 @@ class ERDConfig(PriorConfig):
         super().__post_init__()
         if self.kernel_size % 2 == 0:
             raise ConfigError(f"model.prior.kernel_size is {self.kernel_size}; choose an odd number")
+        if self.error_plane and not self.noise_plane:
+            raise ConfigError("model.prior.error_plane needs model.prior.noise_plane=true")
         if self.carry_features and self.resolution != "lr":
             raise ConfigError('model.prior.carry_features needs model.prior.resolution="lr"')
 

@@ -104,6 +104,7 @@ class _Solver:
         self.graph, self.model, self.scale, self.config = graph, model, scale, config
         self.kernel: Tensor | None = None
         self.noise_std: Tensor | None = None
+        self.error_std: Tensor | None = None
         self.phase = (0, 0)
         if needs_kernel(config.physics):
             if config.physics != "blur" or not config.start_weights:
@@ -114,6 +115,8 @@ class _Solver:
             self.kernel = graph.input("kernel", TensorProto.FLOAT, ["kernel_rows", "kernel_cols"])
             noise_std = graph.input("noise_std", TensorProto.FLOAT, ["batch"])
             self.noise_std = noise_std.reshape(-1, 1, 1, 1)
+            if config.erd.error_plane:
+                self.error_std = graph.input("error_std", TensorProto.FLOAT, ["batch"]).reshape(-1, 1, 1, 1)
             self.physics: Operator | KnownBlur | None = KnownBlur(self.kernel, scale)
             return
         physics = make_physics(config.physics, scale=scale)
@@ -204,6 +207,8 @@ class _Solver:
         """The weight (N, 1, 1, 1) that `isr_jax.solver.data_step.weight_for_noise` returns."""
         assert self.noise_std is not None
         variance = self.noise_std * self.noise_std
+        if self.error_std is not None:
+            variance = variance + self.error_std * self.error_std
         return (variance * float(np.exp(log_noise_weight)) + 1.0) * float(np.exp(LOG_UNIT * log_weight))
 
     def _of_scale(self, logs: Any) -> list[float]:
@@ -226,6 +231,9 @@ class _Solver:
             plane = self.noise_std / float(NOISE_UNIT if at_lr else 1)
             one = parts[0].slice(1, 0, 1) * 0.0
             parts.append(one + plane)
+            if config.error_plane:
+                error = 0.0 if self.error_std is None else self.error_std / float(NOISE_UNIT if at_lr else 1)
+                parts.append(one + error)
         if carried is not None:
             parts.append(carried)
         encoder, decoder = erd.heads(scale)

@@ -51,6 +51,9 @@ class Physics(struct.PyTreeNode, kw_only=True):
     """Whether there is an H at all; without one only the initial estimate has a meaning."""
     mirrors: ClassVar[bool] = False
     """Whether H and the initial estimate see beyond the border the mirror image, edge pixels repeated, and no more."""
+    error_std: ClassVar[Any] = None
+    """Level of what the observation gets wrong besides noise, as a file that was compressed, of each picture (N,) or of
+    all (1,) on 0..255; None: nothing."""
 
     def apply(self, x: Images) -> Images:
         """Returns H x. The one method a physics must have; linear in x."""
@@ -205,6 +208,11 @@ class Composed(Physics):
             return None
         return self.outer.start_reach + math.ceil(self.inner.start_reach / self.outer.scale)
 
+    @property
+    def error_std(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The outer one's: it comes last."""
+        return self.inner.error_std if self.outer.error_std is None else self.outer.error_std
+
     def apply(self, x: Images) -> Images:
         """Returns H_outer H_inner x."""
         return self.outer.apply(self.inner.apply(x))
@@ -230,9 +238,13 @@ class Composed(Physics):
         return Composed(outer=self.outer.turned(turns, flip), inner=self.inner.turned(turns, flip))
 
     def as_blur(self) -> EquivalentBlur | None:
-        """Returns the convolution of the two kernels, where the inner one does not decimate."""
+        """Returns the convolution of the two kernels, where the inner one does not decimate, or the outer one's is 1x1."""
         outer, inner = self.outer.as_blur(), self.inner.as_blur()
-        if outer is None or inner is None or inner.scale != 1:
+        if outer is None or inner is None:
+            return None
+        if outer.scale == 1 and outer.kernel.shape[1:3] == (1, 1):
+            return inner.replace(kernel=inner.kernel * outer.kernel)
+        if inner.scale != 1:
             return None
         kernel = convolve_kernels(outer.kernel, inner.kernel)
         return EquivalentBlur(kernel, outer.scale, outer.phase, outer.periodic and inner.periodic)
@@ -265,6 +277,11 @@ class Turned(Physics):
     def start_reach(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The inner one's."""
         return self.inner.start_reach
+
+    @property
+    def error_std(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The inner one's."""
+        return self.inner.error_std
 
     def apply(self, x: Images) -> Images:
         """Turns back, applies, turns."""

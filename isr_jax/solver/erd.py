@@ -55,7 +55,7 @@ class ERD(nnx.Module):
 
         def encoder(scale: int) -> Conv:
             inputs = channels * (pictures * scale**2 + 1 if at_lr else pictures)
-            inputs += config.noise_plane + config.carry_features * features
+            inputs += config.noise_plane + config.error_plane + config.carry_features * features
             return conv(inputs, features, config.kernel_size, border=border)
 
         self.encoder: Any = nnx.Dict({f"x{s}": encoder(s) for s in scales}) if scales else encoder(scale)
@@ -95,6 +95,11 @@ class ERD(nnx.Module):
     def uses_noise_std(self) -> bool:
         """Whether the noise level is one of its inputs."""
         return self.config.noise_plane
+
+    @property
+    def uses_error_std(self) -> bool:
+        """Whether the level of other errors is, too: it is then called with both levels of each picture."""
+        return self.config.error_plane
 
     def heads(self, scale: int) -> tuple[Conv, Conv]:
         """Returns the encoder and the decoder of a scale."""
@@ -136,7 +141,7 @@ class ERD(nnx.Module):
         self,
         image: Float[Array, "batch height width seen"],
         lr_residual: Float[Array, "batch lr_height lr_width channels"] | None = None,
-        noise_std: Float[Array, " batch"] | None = None,
+        noise_std: Float[Array, " batch"] | Float[Array, "batch 2"] | None = None,
         carried: Float[Array, "batch lr_height lr_width features"] | None = None,
         inside: Inside = None,
     ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch rows cols features"] | None]:
@@ -145,7 +150,8 @@ class ERD(nnx.Module):
         Args:
           image: The picture after the data step, 0..255, and behind it in the channels what else the solver shows.
           lr_residual: H x - y on the same scale; at LR resolution only.
-          noise_std: Noise level per image on the same scale; only if the configuration has a noise plane.
+          noise_std: Noise level per image on the same scale, only if the configuration has a noise plane; with an error
+            plane both levels.
           carried: Features of the previous stage; only if the configuration carries them.
           inside: Where the pictures are, if they are smaller than their arrays; only if `can_be_padded`.
         Returns: The noise estimate (shape and unit of the picture), and the last features if they are carried.
@@ -159,8 +165,8 @@ class ERD(nnx.Module):
         encoder, decoder = self.heads(scale)
         if self.config.noise_plane:
             assert noise_std is not None
-            plane = noise_std[:, None, None, None] / (NOISE_UNIT if at_lr else 1)
-            parts.append(jnp.broadcast_to(plane, (*parts[0].shape[:3], 1)))
+            planes = noise_std.reshape(len(noise_std), 1, 1, -1) / (NOISE_UNIT if at_lr else 1)
+            parts.append(jnp.broadcast_to(planes, (*parts[0].shape[:3], planes.shape[3])))
         if carried is not None:
             parts.append(carried)
         x = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else image
@@ -201,7 +207,7 @@ def depth_to_space(
 
 
 def for_other_scale(
-    parameters: dict[str, np.ndarray], scale: int, new_scale: int, *, channels: int
+    head: dict[str, np.ndarray], scale: int, new_scale: int, *, channels: int, pictures: int = 1
 ) -> dict[str, np.ndarray]:
     """Adapts the encoder and the decoder of an ERD at LR resolution to another scale; nothing else depends on it.
 
@@ -209,20 +215,22 @@ def for_other_scale(
     writes the averages, by area, of what the old one would write.
 
     Args:
-      parameters: By dotted path, as "encoder.kernel"; per-stage ones have a leading axis.
+      head: Parameters by dotted path, as "encoder.kernel"; per-stage ones have a leading axis.
       scale: Of the parameters.
       new_scale: Wanted.
       channels: Of the pictures.
+      pictures: How many the encoder sees.
     Returns: The encoder's kernel, and the decoder's kernel and bias.
     """
     old, new = np.arange(scale + 1) / scale, np.arange(new_scale + 1) / new_scale
     overlap = np.minimum(old[1:, None], new[1:]) - np.maximum(old[:-1, None], new[:-1])  # of sub-pixels along a side
     overlap = np.maximum(overlap, 0).astype(np.float32)
-    both = np.kron(np.kron(overlap, overlap), np.eye(channels, dtype=np.float32))  # (row, column, channel)
-    kernel = parameters["encoder.kernel"]
-    picture, rest = np.split(kernel, [channels * scale**2], axis=-2)
+    areas = np.kron(overlap, overlap)
+    seen = np.kron(areas, np.eye(channels * pictures, dtype=np.float32))  # (row, column, channel)
+    written = np.kron(areas, np.eye(channels, dtype=np.float32)) * new_scale**2
+    picture, rest = np.split(head["encoder.kernel"], [channels * pictures * scale**2], axis=-2)
     return {
-        "encoder.kernel": np.concatenate([np.swapaxes(both * scale**2, 0, 1) @ picture, rest], axis=-2),
-        "decoder.kernel": parameters["decoder.kernel"] @ (both * new_scale**2),
-        "decoder.bias": parameters["decoder.bias"] @ (both * new_scale**2),
+        "encoder.kernel": np.concatenate([seen.T * scale**2 @ picture, rest], axis=-2),
+        "decoder.kernel": head["decoder.kernel"] @ written,
+        "decoder.bias": head["decoder.bias"] @ written,
     }
