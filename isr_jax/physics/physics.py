@@ -238,7 +238,7 @@ class Composed(Physics):
         return Composed(outer=self.outer.turned(turns, flip), inner=self.inner.turned(turns, flip))
 
     def as_blur(self) -> EquivalentBlur | None:
-        """Returns the convolution of the two kernels, where the inner one does not decimate, or the outer one's is 1x1."""
+        """Returns the convolution of the two kernels, where the inner one does not decimate or the outer one is 1x1."""
         outer, inner = self.outer.as_blur(), self.inner.as_blur()
         if outer is None or inner is None:
             return None
