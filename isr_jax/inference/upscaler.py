@@ -209,9 +209,9 @@ class Upscaler:
           value_range: The value of white of a floating-point array, such as 1 or 255 (the default). Has to be given
             where no value is above 1. That of integers is their type's.
           known: What is known of this picture: `physics` or `blur`, `noise_std` and `jpeg`, as for `Upscaler`. And
-            what is wanted: `scale`, any factor up to the model's largest, or `size`: (width, height), one of which may be None,
-            or the length of the longer side; of another aspect ratio the picture is fitted into a size, unless `fit`
-            is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller sizes are reductions.
+            what is wanted: `scale`, any factor up to the model's largest, or `size`: (width, height), one of which may
+            be None, or the length of the longer side; of another aspect ratio the picture is fitted into a size, unless
+            `fit` is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller sizes are reductions.
             Blurs are told in the pixels of the model's own scale. The model's own scale, or the physics', by default.
             `strength`, 0 to 1 (all, the default): the share of what the network does to the solver's start.
             `progress`, a function, is told how many windows of the picture are done, and of how many.
@@ -261,8 +261,8 @@ class Upscaler:
           all_stages: Return the estimate after every stage, with a leading axis.
           known: `physics`, or `blur` (a number, three, a kernel, or a kernel each: (N, k, k), or a list of kernels of
             several sizes), `noise_std` and `jpeg`, one number or one each. A hundred kernels are one compilation.
-            `scale`: one of `scales`; by default the physics', or the model's first. `strength`, `progress`: as for `upscale`.
-            `dtype`: of the result, float32 by default.
+            `scale`: one of `scales`; by default the physics', or the model's first. `strength`, `progress`: as for
+            `upscale`. `dtype`: of the result, float32 by default.
         Returns: HR pictures in the same range, neither rounded nor (unless the model does) clipped but to an integer
           `dtype`.
         Raises:
