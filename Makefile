@@ -32,10 +32,11 @@ format: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# The pages are executed where they or the package have changed; the site is then read in a browser and by a link checker.
+# Notebooks are executed where they or the package have changed, the blocks of the other pages always; the built site is
+# then read by a link checker and in a browser.
 docs: docs-pages
 	$(BIN)/zensical build --clean --strict
-	$(BIN)/python -m pytest -q tests/test_site.py
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/test_site.py
 
 docs-serve: docs-pages
 	$(BIN)/zensical serve

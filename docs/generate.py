@@ -51,9 +51,7 @@ def main() -> None:
         write(f"reference/{floor}.md", "\n".join([f"# {title}\n", *entries, *(below if others else [])]))
     write("reference/index.md", index(public))
     write("reference/commands.md", commands())
-    experiments = (ROOT / "experiments/README.md").read_text()
-    experiments = experiments.replace("](../docs/", "](../").replace("](../README.md#measured)", "](index.md)")
-    write("results/experiments.md", experiments)
+    write("results/experiments.md", (ROOT / "experiments/README.md").read_text().replace("](../docs/", "](../"))
     write("changes.md", re.sub(r"\]\(docs/", "](", (ROOT / "CHANGELOG.md").read_text()))
 
 
