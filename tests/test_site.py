@@ -91,7 +91,7 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path):
         smooth = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).resize((96, 72), Image.Resampling.BICUBIC)
         smooth.save(tmp_path / name)
     small = Image.open(tmp_path / "photos/one.png").resize((96, 64))
-    for name in ("photo.png", "photo.jpg", "small.png"):
+    for name in ("photo.png", "photo.jpg", "small.png", "scan.png"):
         small.save(tmp_path / name)
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "isr-jax"

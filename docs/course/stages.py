@@ -82,13 +82,12 @@ def config(num_stages, num_blocks, told):
 
 
 shapes = {"deep": (1, 3), "unrolled": (3, 1)}
-models, losses = {}, {}
+models = {}
 for told in (True, False):
     for name, (num_stages, num_blocks) in shapes.items():
         label = f"{name}, {'told' if told else 'not told'}"
         run = isr_jax.fit(config(num_stages, num_blocks, told), f"runs/{label}", quiet=True)
         models[label] = isr_jax.load(run.workdir)
-        losses[label] = run.history[-1][1]["loss"]
         print(f"{label:20} {run.seconds:5.1f} s")
 
 # %% [markdown]
@@ -109,20 +108,19 @@ def psnr(x):
 
 
 widths = np.array([0.4, 0.8, 1.2, 1.6, 2.0, 2.4])
-scores = {label: [] for label in ["bicubic", *models]}
+scores = {label: [] for label in models}
 for width in widths:
     physics = Decimation(2) @ Blur(gaussian_kernel(15, float(width)), border="symmetric")
     y = np.clip(np.round(np.asarray(physics.apply(truth))), 0, 255)
     for label, model in models.items():
         known = {} if "not" in label else {"physics": physics}
         scores[label].append(psnr(np.asarray(model.upscale_batch(y, **known))))
-    scores["bicubic"].append(psnr(np.asarray(isr_jax.load("bicubic", scale=2).upscale_batch(y))))
 
-# %% tags=["hide-input"] alt="PSNR of the four models and of bicubic enlargement, against the width of the blur"
+# %% tags=["hide-input"] alt="PSNR of the four models against the width of the blur"
 import matplotlib.pyplot as plt
 
 figure, axis = plt.subplots(figsize=(7, 4.2), layout="constrained")
-colours = {"deep": "tab:blue", "unrolled": "tab:red", "bicubic": "grey"}
+colours = {"deep": "tab:blue", "unrolled": "tab:red"}
 for label, values in scores.items():
     axis.plot(
         widths, values, "--" if "not" in label else "-", color=colours[label.split(",")[0]], label=label, marker="."
