@@ -35,6 +35,7 @@ def main(page: Path) -> None:
         if cell.cell_type == "code":  # progress is no part of a page
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     config = Config({"TagRemovePreprocessor": {"enabled": True, "remove_input_tags": ["hide-input"]}})
+    config.CoalesceStreamsPreprocessor.enabled = True  # a text that came in pieces
     text, resources = MarkdownExporter(config=config).from_notebook_node(
         notebook, {"output_files_dir": f"{page.stem}_files", "unique_key": page.stem}
     )

@@ -42,6 +42,8 @@ def main() -> None:
     public = {home_of(getattr(isr_jax, name)): f"isr_jax.{name}" for name in isr_jax.__all__}
     for name in isr_jax.config.__all__:
         public.setdefault(home_of(getattr(isr_jax.config, name)), f"isr_jax.config.{name}")
+    if homeless := [home for home in public if home.split(".")[1] not in FLOORS]:
+        sys.exit(f"no page of the reference is for {', '.join(homeless)}; add it to FLOORS and to zensical.toml")
     behind = sorted(equations.keys() - public.keys() - set(public.values()))
     for floor, title in FLOORS.items():
         names = [home for home in public if home.startswith(f"isr_jax.{floor}.")]
@@ -90,7 +92,8 @@ def index(public: dict[str, str]) -> str:
             if home.startswith(f"isr_jax.{floor}."):
                 module, _, attribute = home.rpartition(".")
                 text = (getattr(importlib.import_module(module), attribute).__doc__ or "").strip().split("\n")[0]
-                rows.append(f"| [`{name}`]({floor}.md#{name}) | {text.replace('|', '&#124;')} |")
+                short = name.removeprefix("isr_jax.")
+                rows.append(f"| [`{short}`]({floor}.md#{name}) | {text.replace('|', '&#124;')} |")
     return "# Reference\n\nWhat `import isr_jax` hands on. [The commands](commands.md) are the same from a shell.\n" + (
         "\n".join(rows) + "\n"
     )

@@ -77,7 +77,7 @@ def config(num_stages, num_blocks, told):
         optimizer=OptimizerConfig(kind="muon", clip_norm=0.1, ema_decay=0.98),
         schedule=ScheduleConfig(kind="cosine", learning_rate=2e-3, warmup_steps=20),
         eval=EvalConfig(log_every=100),
-        steps=400,
+        steps=300,
     )
 
 
@@ -110,7 +110,7 @@ def psnr(x):
 widths = np.array([0.4, 0.8, 1.2, 1.6, 2.0, 2.4])
 scores = {label: [] for label in models}
 for width in widths:
-    physics = Decimation(2) @ Blur(gaussian_kernel(15, float(width)), border="symmetric")
+    physics = Decimation(2) @ Blur(gaussian_kernel(float(width), radius=7), border="symmetric")
     y = np.clip(np.round(np.asarray(physics.apply(truth))), 0, 255)
     for label, model in models.items():
         known = {} if "not" in label else {"physics": physics}
@@ -126,8 +126,8 @@ for label, values in scores.items():
         widths, values, "--" if "not" in label else "-", color=colours[label.split(",")[0]], label=label, marker="."
     )
 axis.set(xlabel="standard deviation of the blur, HR pixels", ylabel="PSNR, dB")
-axis.grid(alpha=0.3)
 axis.legend()
+axis.grid(alpha=0.3)
 
 # %% [markdown]
 # ## Stage by stage
