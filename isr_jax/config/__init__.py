@@ -6,7 +6,7 @@ the remedy.
 
 from typing import Any
 
-from isr_jax.config.checks import ConfigError, UserError, config_from_dict, config_to_dict, did_you_mean, read_config
+from isr_jax.config.checks import ConfigError, UserError, config_from_dict, config_to_dict, read_config
 from isr_jax.config.degradation import SYNTHESIS_REMOVED, DegradationConfig
 from isr_jax.config.model import ERDConfig, ModelConfig, PriorConfig
 from isr_jax.config.training import (
@@ -37,7 +37,6 @@ __all__ = [
     "UserError",
     "config_from_dict",
     "config_to_dict",
-    "did_you_mean",
     "read_config",
 ]
 

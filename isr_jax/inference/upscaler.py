@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from isr_jax.config import ConfigError
+from isr_jax.config import ConfigError, ModelConfig
 from isr_jax.inference.arrays import array_of, give_back
 from isr_jax.inference.conditions import Blur, blur_kernels, make_conditions
 from isr_jax.inference.intensities import grey_level
@@ -75,6 +75,25 @@ def load(
 
 class Upscaler:
     """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far."""
+
+    config: ModelConfig
+    """Of the model."""
+    name: str
+    """What messages call it."""
+    ensemble: bool
+    """Whether results are averaged over the eight flips and rotations of each picture."""
+    batch_size: int
+    """Most pictures that run together."""
+    num_stages: int
+    """How many stages run."""
+    scale: int
+    """By what pictures are enlarged for which nothing else is said."""
+    scales: tuple[int, ...]
+    """By what they can be."""
+    num_parameters: int
+    """How many numbers were learned."""
+    macs_per_pixel: float
+    """Multiply-adds of the convolutions per HR pixel."""
 
     def __init__(
         self,

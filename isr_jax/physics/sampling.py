@@ -325,7 +325,7 @@ class Mosaic(Physics, kw_only=False):
         return self.replace(pattern=tuple(map(tuple, pattern.tolist())))
 
 
-class Resize(Physics):
+class Resize(Physics, kw_only=True):
     """MATLAB's bicubic imresize between any two sizes, by one matrix an axis.
 
     Args:

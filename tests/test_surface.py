@@ -1,0 +1,89 @@
+"""The public surface: what it is, that it comes when it is asked for, and that a change of it is seen."""
+
+import ast
+import importlib.util
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from surface import LIST, PAGE, public, results, surface, with_table
+
+import isr_jax
+import isr_jax.config
+
+ROOT = Path(__file__).parents[1]
+ANEW = "a change that is meant: python tests/surface.py, and a line in CHANGELOG.md"
+
+
+def test_names_and_signatures_are_those_that_were_promised():
+    assert surface() == LIST.read_text(encoding="utf-8"), ANEW
+
+
+def test_the_page_has_every_name_with_what_it_is():
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_table(page) == page, ANEW
+
+
+def test_everything_public_says_what_it_is_in_a_sentence():
+    for name, value in (public() | results()).items():
+        first = inspect.cleandoc(value.__doc__ or "").split("\n\n")[0]
+        assert first.endswith((".", ":")) and len(first) > 10, f"{name}: {first!r}"  # noqa: PT018
+        if inspect.isclass(value):
+            own = [member for key, member in vars(value).items() if not key.startswith("_") and callable(member)]
+            assert all(member.__doc__ for member in own), name
+
+
+def test_no_name_is_that_of_a_module_which_once_imported_would_take_its_place():
+    assert not [name for name in isr_jax.__all__ if importlib.util.find_spec(f"isr_jax.{name}")]
+
+
+def test_names_come_when_they_are_asked_for_and_nothing_heavy_before():
+    code = """
+import sys, time
+before, start = set(sys.modules), time.perf_counter()
+import isr_jax
+seconds, new = time.perf_counter() - start, set(sys.modules) - before
+from isr_jax import config
+assert set(isr_jax.__all__) <= set(dir(isr_jax)) and "config" in dir(isr_jax), dir(isr_jax)
+assert isr_jax.config.UserError is isr_jax.UserError
+assert "numpy" not in sys.modules
+print(seconds, len(new), *(new & {"numpy", "jax", "flax", "typing", "dataclasses", "isr_jax.config"}))
+"""
+    runs = []
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        seconds, modules, *heavy = done.stdout.split()
+        runs.append((float(seconds), int(modules), heavy))
+    assert min(runs)[0] < 0.02  # 2 ms on an idle machine
+    assert min(runs)[1:] <= (5, []), runs
+
+
+def test_every_name_has_the_home_that_type_checkers_are_told():
+    tree = ast.parse(Path(isr_jax.__file__).read_text(encoding="utf-8"))
+    [told] = [node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
+    homes = {
+        name.name: node.module for node in told.body if isinstance(node, ast.ImportFrom) for name in node.names
+    } | {"config": "isr_jax.config"}
+    assert sorted(homes) == sorted([*isr_jax.__all__, "config"])
+    for name in isr_jax.__all__:
+        assert getattr(isr_jax, name) is getattr(importlib.import_module(homes[name]), name)
+        assert getattr(isr_jax, name).__name__ == name
+
+
+def test_what_is_not_there_is_said():
+    with pytest.raises(AttributeError, match="'isr_jax' has no attribute 'bicubic'"):
+        _ = isr_jax.bicubic
+    with pytest.raises(ImportError, match="cannot import name 'Bicubik'"):
+        from isr_jax import Bicubik  # noqa: F401
+
+
+def test_every_listed_model_loads():
+    models = isr_jax.list_models()
+    assert len(models) == 6
+    for model in models:
+        upscaler = isr_jax.load(model.name)
+        assert (upscaler.scales, upscaler.num_parameters) == (model.scales, model.num_parameters)
+        assert upscaler.config.physics == model.physics == "bicubic"
+        assert ("free licences" in model.purpose) == model.name.endswith("-free")
