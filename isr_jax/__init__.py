@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from isr_jax.models.description import list_models as list_models
     from isr_jax.physics.blur import Blur as Blur
     from isr_jax.physics.check import check_physics as check_physics
+    from isr_jax.physics.masking import Mask as Mask
+    from isr_jax.physics.masking import Mosaic as Mosaic
     from isr_jax.physics.physics import Physics as Physics
     from isr_jax.physics.sampling import Bicubic as Bicubic
     from isr_jax.physics.sampling import BoxAverage as BoxAverage
     from isr_jax.physics.sampling import Decimation as Decimation
     from isr_jax.physics.sampling import Identity as Identity
-    from isr_jax.physics.sampling import Mask as Mask
-    from isr_jax.physics.sampling import Mosaic as Mosaic
     from isr_jax.physics.sampling import Resize as Resize
     from isr_jax.pictures.images import read_image as read_image
     from isr_jax.pictures.images import write_image as write_image
@@ -61,8 +61,9 @@ _HOMES = {
     "models.description": "list_models",
     "physics.blur": "Blur",
     "physics.check": "check_physics",
+    "physics.masking": "Mask Mosaic",
     "physics.physics": "Physics",
-    "physics.sampling": "Bicubic BoxAverage Decimation Identity Mask Mosaic Resize",
+    "physics.sampling": "Bicubic BoxAverage Decimation Identity Resize",
     "pictures.images": "read_image write_image",
     "pictures.metrics": "psnr ssim",
     "pictures.picture": "Picture",

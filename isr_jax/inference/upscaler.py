@@ -57,6 +57,10 @@ def load(
     Raises:
       ConfigError: If there is no such model, or an option does not fit it.
       UserError: If the file is damaged.
+    Example:
+      >>> model = isr_jax.load("isr-lite-x2")
+      >>> model.upscale(np.full((8, 8, 3), 100, np.uint8)).shape
+      (16, 16, 3)
     """
     return Upscaler(
         load_model(model),
@@ -74,26 +78,18 @@ def load(
 
 
 class Upscaler:
-    """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far."""
+    """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far.
+
+    Example:
+      >>> isr_jax.load("isr-lite-x2", ensemble=True)
+      Upscaler('isr-lite-x2': ISRResCNet(x2, bicubic, 1 stage, 595,022 parameters), ensemble)
+    """
 
     config: ModelConfig
-    """Of the model."""
-    name: str
-    """What messages call it."""
-    ensemble: bool
-    """Whether results are averaged over the eight flips and rotations of each picture."""
-    batch_size: int
-    """Most pictures that run together."""
-    num_stages: int
-    """How many stages run."""
-    scale: int
-    """By what pictures are enlarged for which nothing else is said."""
     scales: tuple[int, ...]
-    """By what they can be."""
     num_parameters: int
-    """How many numbers were learned."""
     macs_per_pixel: float
-    """Multiply-adds of the convolutions per HR pixel."""
+    """Multiply-adds of the convolutions per HR pixel; `scale`, `num_stages` and so on are as asked for."""
 
     def __init__(
         self,

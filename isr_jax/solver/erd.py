@@ -23,6 +23,16 @@ class ERD(nnx.Module):
     At "hr" resolution it maps pictures to noise images pixel by pixel, as released. At "lr" resolution it works on LR
     pixels: its input is the picture after space-to-depth beside the LR residual H x - y (and, if carried, the features
     of the stage before), its output goes through depth-to-space; the same convolutions cost scale^2 times less.
+
+    References: Umer, Foresti & Micheloni 2020 (arXiv 2009.04809); for depth-to-space Shi et al. 2016 (1609.05158).
+    Example:
+      >>> from flax import nnx
+      >>> from isr_jax.config import ERDConfig
+      >>> shape = ERDConfig(features=2, num_blocks=1, feedback_steps=0)
+      >>> erd = isr_jax.ERD(shape, channels=3, scale=2, rngs=nnx.Rngs(0))
+      >>> noise, _ = erd(jnp.zeros((1, 8, 8, 3)))
+      >>> noise.shape
+      (1, 8, 8, 3)
     """
 
     def __init__(
