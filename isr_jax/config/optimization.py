@@ -35,7 +35,7 @@ class LossConfig(Config):
 
     kind: str = "l1"
     """l1: mean absolute error; l2: mean squared error; charbonnier: mean of sqrt(error^2 + epsilon^2); or
-    module:function, written like those of `isr_jax.training.losses`."""
+    module:Name, a function or class written like those of `isr_jax.training.losses`."""
     epsilon: Positive = 1e-3
     """Of the Charbonnier loss."""
     stages: Literal["last", "all"] = "last"
@@ -78,7 +78,7 @@ class OptimizerConfig(Config):
 
     kind: str = "adam"
     """The update rule: adam, amsgrad, adamw, muon (orthogonalises the updates of the kernels from features to features,
-    the 1x1 of the feedback included; the rest is NAdam's); or module:function, as `isr_jax.training.optimizers` has."""
+    the 1x1 of the feedback included; the rest is NAdam's); or module:Name, as `isr_jax.training.optimizers` has."""
     b1: Decay = 0.9
     """Decay of the first moment (of "muon" for what is NAdam's; its own momentum is 0.95)."""
     b2: Decay = 0.999

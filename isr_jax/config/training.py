@@ -33,8 +33,8 @@ class DataConfig(Config):
     removed: ClassVar[dict[str, str]] = {"synthesis": SYNTHESIS_REMOVED}
 
     train: tuple[str, ...] = ()
-    """Folders of HR pictures (or of HR/ and LRx<scale>/), packs of them (isr-jax pack), or DIV2K by its TFDS name, as
-    "div2k/bicubic_x4"."""
+    """Folders of HR pictures (or of HR/ and LRx<scale>/), packs of them (isr-jax pack), DIV2K by its TFDS name, as
+    "div2k/bicubic_x4", or module:Class, a sequence of one's own (`isr_jax.training.own_pictures`)."""
     cache_dir: str = ""
     """Where sub-images are kept between runs; empty: $ISR_JAX_CACHE, else isr_jax in $XDG_CACHE_HOME or ~/.cache."""
     tile_size: Count = 480
