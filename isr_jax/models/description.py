@@ -62,8 +62,8 @@ def list_models() -> tuple[ShippedModel, ...]:
     """Returns the models that come with the package, those trained on free photographs alone first.
 
     Example:
-      >>> [model.name for model in isr_jax.list_models() if 4 in model.scales]
-      ['isr-lite-x4-free', 'isr-lite-x4']
+      >>> [model.scales for model in isr_jax.list_models() if model.name == "isr-lite-x4"]
+      [(4,)]
     """
     return tuple(
         ShippedModel(

@@ -28,7 +28,7 @@ class ERD(nnx.Module):
     Example:
       >>> from flax import nnx
       >>> from isr_jax.config import ERDConfig
-      >>> shape = ERDConfig(features=2, num_blocks=1, feedback_steps=0)
+      >>> shape = ERDConfig(features=3, num_blocks=1, feedback_steps=0, kernel_size=3)
       >>> erd = isr_jax.ERD(shape, channels=3, scale=2, rngs=nnx.Rngs(0))
       >>> noise, _ = erd(jnp.zeros((1, 8, 8, 3)))
       >>> noise.shape
