@@ -144,15 +144,20 @@ def interpreter(version: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["wheel", "sdist"])
 @pytest.mark.parametrize("version", PYTHONS)
-def test_it_installs_into_an_empty_environment_with_what_it_asks_for_alone(version, kind, request, tmp_path):
-    built = request.getfixturevalue(kind)
+def test_it_installs_into_an_empty_environment_with_what_it_asks_for_alone(version, wheel, sdist, tmp_path):
     run(interpreter(version), "-m", "venv", tmp_path / "env")
     python = tmp_path / "env" / "bin" / "python"
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    run(python, "-m", "pip", "--disable-pip-version-check", "install", "-q", built, env=environment, cwd=tmp_path)
     here = {"env": environment, "cwd": tmp_path}
+    pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "-q")
+    run(*pip, wheel, **here)
+    check_installed(python, version, here)
+    run(*pip, "--no-deps", "--force-reinstall", sdist, **here)
+    check_installed(python, version, here)
+
+
+def check_installed(python: Path, version: str, here: dict) -> None:
     assert "isr-lite-x4" in run(python.with_name("isr-jax"), "models", **here)
     code = (
         "import numpy as np, isr_jax, sys\n"
@@ -160,6 +165,6 @@ def test_it_installs_into_an_empty_environment_with_what_it_asks_for_alone(versi
         "print(isr_jax.__file__, *sys.version_info[:2])"
     )
     assert run(python, "-c", code, **here).split()[1:] == version.split(".")
-    run(python.with_name("isr-jax"), "upscale", "a.png", "b.png", "--scale", "2", **here)
+    run(python.with_name("isr-jax"), "upscale", "a.png", "b.png", "--scale", "2", "--overwrite", **here)
     code = "import isr_jax; print(isr_jax.read_image('b.png').pixels.shape)"
     assert run(python, "-c", code, **here) == "(16, 18, 3)\n"

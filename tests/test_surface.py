@@ -7,11 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import nnx
 from surface import LIST, PAGE, public, results, surface, with_table
 
 import isr_jax
 import isr_jax.config
+from isr_jax.config import ERDConfig
 from isr_jax.models.model_file import shipped_models
 
 ROOT = Path(__file__).parents[1]
@@ -88,3 +92,44 @@ def test_every_listed_model_loads():
         assert (upscaler.scales, upscaler.num_parameters) == (model.scales, model.num_parameters)
         assert upscaler.config.physics == model.physics
         assert ("free licences" in model.purpose) == model.name.endswith("-free")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: isr_jax.write_image("a.png", np.zeros((4, 4, 3))), r"uint8 or uint16, .* not float64 \(4, 4, 3\)"),
+        (lambda: isr_jax.write_image("a.png", np.zeros((4, 4, 4), np.uint8)), "opacity goes apart, as Picture"),
+        (lambda: isr_jax.write_image("a.png", np.zeros((1, 4, 4, 3), np.uint8)), r"not uint8 \(1, 4, 4, 3\)"),
+        (lambda: isr_jax.write_image("a.png", [[0, 1], [2, 3]]), "not int64"),
+        (lambda: isr_jax.psnr([[1.0]], [[1.0, 2.0]]), "must have one shape"),
+        (lambda: isr_jax.Denoiser(lambda x, _: x)(jnp.zeros((1, 4, 4, 3))), "a denoiser needs `noise_std`"),
+        (lambda: small_erd()(jnp.zeros((1, 4, 4, 3))), "needs `lr_residual`"),
+        (lambda: small_erd()(jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 2, 2, 3))), "needs `noise_std`"),
+        (lambda: restore(isr_jax.half_quadratic_splitting), r"one picture is y\[None\]"),
+        (lambda: restore(isr_jax.proximal_gradient), r"one picture is y\[None\]"),
+    ],
+)
+def test_what_cannot_be_used_is_said_at_the_door(call, said, unchecked_shapes, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=said):
+        call()
+    assert not list(tmp_path.iterdir())
+
+
+def small_erd():
+    config = ERDConfig(features=3, num_blocks=1, feedback_steps=0, kernel_size=3, resolution="lr", noise_plane=True)
+    return nnx.eval_shape(lambda: isr_jax.ERD(config, channels=3, scale=2, rngs=nnx.Rngs(0)))
+
+
+def restore(solve):
+    return solve(isr_jax.Decimation(2), np.zeros((4, 4, 3)), isr_jax.Denoiser(lambda x, _: x), noise_std=2.0)
+
+
+def test_arrays_of_jax_and_lists_are_taken_where_arrays_are(unchecked_shapes, tmp_path):
+    isr_jax.write_image(tmp_path / "a.png", jnp.full((4, 6), 7, jnp.uint8))
+    assert (isr_jax.read_image(tmp_path / "a.png").pixels == 7).all()
+    a, b = jnp.arange(144.0).reshape(12, 12), 1.1 * jnp.arange(144.0).reshape(12, 12)
+    assert isr_jax.psnr(a, b) == isr_jax.psnr(np.asarray(a), np.asarray(b))  # in double precision
+    assert isr_jax.ssim(a, b) == isr_jax.ssim(np.asarray(a), np.asarray(b))
+    mask = isr_jax.Mask([[1, 0], [0, 1]])
+    assert mask.apply(jnp.full((1, 2, 2, 1), 3.0))[0, :, :, 0].tolist() == [[3, 0], [0, 3]]

@@ -30,6 +30,8 @@ class Mask(Physics, kw_only=False):
     reach = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.mask, list | tuple):
+            object.__setattr__(self, "mask", np.asarray(self.mask))
         dimensions, traced = getattr(self.mask, "ndim", 4), isinstance(self.mask, Tracer)
         if dimensions == 2 or (dimensions == 3 and not traced):  # see Blur
             mask = jnp.asarray(self.mask, jnp.float32)

@@ -90,6 +90,7 @@ def psnr(
       >>> round(isr_jax.psnr(np.full((4, 4), 101, np.uint8), np.full((4, 4), 100, np.uint8)), 2)
       48.13
     """
+    image, reference = np.asarray(image), np.asarray(reference)  # JAX's would stay in single precision
     _check_pair(image, reference)
     error = float(np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2))
     return math.inf if error == 0 else 10 * math.log10(data_range**2 / error)
@@ -118,6 +119,7 @@ def ssim(
       >>> isr_jax.ssim(picture, picture), round(isr_jax.ssim(picture, picture.T), 3)
       (1.0, 0.233)
     """
+    image, reference = np.asarray(image), np.asarray(reference)  # JAX's would stay in single precision
     _check_pair(image, reference)
     if min(image.shape[:2]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs pictures of at least 11x11 pixels, not {image.shape[0]}x{image.shape[1]}")

@@ -49,9 +49,10 @@ class Denoiser(nnx.Module):
         """Returns what the denoiser takes away, and nothing to carry.
 
         Raises:
-          ValueError: If the denoiser returns another shape.
+          ValueError: If the denoiser returns another shape, or the noise level is missing.
         """
-        assert noise_std is not None
+        if noise_std is None:
+            raise ValueError("a denoiser needs `noise_std`, a level for each picture")
         clean = self.denoise(image, noise_std[:, None, None, None])
         if clean.shape != image.shape:
             raise ValueError(f"the denoiser makes pictures of shape {clean.shape} of those of {image.shape}")

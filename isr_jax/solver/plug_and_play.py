@@ -68,6 +68,7 @@ def half_quadratic_splitting(
     Returns: The pictures (N, H, W, C), not clipped.
     Raises:
       ConfigError: If the data step does not solve, is none for this physics, or `num_stages` is below 1.
+      ValueError: If the observation has not four axes.
     References: Geman & Yang 1995, Nonlinear image recovery with half-quadratic regularization; Zhang et al. 2021,
       Plug-and-play image restoration with deep denoiser prior.
     Example:
@@ -118,6 +119,7 @@ def proximal_gradient(
     Returns: The pictures (N, H, W, C), not clipped.
     Raises:
       ConfigError: If the data step solves, or `num_stages` is below 1.
+      ValueError: If the observation has not four axes.
     References: Beck & Teboulle 2009, A fast iterative shrinkage-thresholding algorithm for linear inverse problems;
       Venkatakrishnan, Bouman & Wohlberg 2013, Plug-and-play priors for model based reconstruction.
     Example:
@@ -130,13 +132,16 @@ def proximal_gradient(
     data_step = Gradient() if data_step is None else data_step
     if data_step.solves:
         raise ConfigError(f"`data_step` is {data_step}; the proximal gradient takes Gradient")
+    sigma = _noise_level(noise_std, y)
     norm = jax.lax.stop_gradient(jnp.sqrt(physics.squared_norm(y.shape)))
-    levels = _falling(first_noise_std, _noise_level(noise_std, y) / norm, num_stages)
+    levels = _falling(first_noise_std, sigma / norm, num_stages)
     k = jnp.arange(num_stages)
     return _solve(physics, y, prior, data_step, levels, jnp.ones_like(levels), k / (k + 3))
 
 
 def _noise_level(noise_std: ArrayLike, y: Pictures) -> Float[Array, " batch"]:
+    if y.ndim != 4:
+        raise ValueError(f"observations have shape (N, h, w, C), not {y.shape}: one picture is y[None]")
     level = jnp.broadcast_to(jnp.asarray(noise_std, jnp.float32), y.shape[:1])
     return jnp.maximum(level, LEAST_NOISE_STD)
 
