@@ -46,7 +46,8 @@ def results() -> dict[str, Any]:
 def surface() -> str:
     """Returns names, signatures and members, one a line."""
     named = [line for name, value in public().items() for line in _lines(name, value)]
-    return "\n".join([*named, *(f"{name}{_signature(value)}" for name, value in results().items())]) + "\n"
+    read = [line for name, value in results().items() for line in _call(name, value)]
+    return "\n".join([*named, *read]) + "\n"
 
 
 def table(since: dict[str, str]) -> str:
@@ -77,7 +78,7 @@ def _lines(name: str, value: Any) -> Iterator[str]:
     if inspect.isclass(value) and issubclass(value, Exception):
         yield f"{name}({value.__mro__[1].__name__})"
         return
-    yield name + _signature(value)
+    yield from _call(name, value)
     if not inspect.isclass(value):
         return
     fields = {field.name for field in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set()
@@ -89,6 +90,18 @@ def _lines(name: str, value: Any) -> Iterator[str]:
         if isinstance(member, FunctionType) and not _ours(member):
             continue  # which Flax adds
         yield f"{name}.{key}" + (_signature(member) if isinstance(member, FunctionType) else "")
+
+
+def _call(name: str, value: Any) -> Iterator[str]:
+    """Yields how it is called; of records, whose fields are named, each field on a line of its own."""
+    arguments = _signature(value)
+    if not dataclasses.is_dataclass(value) or not arguments.startswith("(*, "):
+        yield name + arguments
+        return
+    yield f"{name}(*)"
+    for argument in inspect.signature(value.__init__).parameters.values():
+        if argument.name != "self":
+            yield f"{name}(*, {argument.replace(annotation=inspect.Parameter.empty)})"
 
 
 def _own(cls: type) -> dict[str, Any]:
