@@ -30,14 +30,14 @@ class Mask(Physics, kw_only=False):
     reach = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.mask, list | tuple):
-            object.__setattr__(self, "mask", np.asarray(self.mask))
-        dimensions, traced = getattr(self.mask, "ndim", 4), isinstance(self.mask, Tracer)
+        mask: Any = self.mask
+        mask = np.asarray(mask) if isinstance(mask, list | tuple) else mask
+        dimensions, traced = getattr(mask, "ndim", 4), isinstance(mask, Tracer)
         if dimensions == 2 or (dimensions == 3 and not traced):  # see Blur
-            mask = jnp.asarray(self.mask, jnp.float32)
+            mask = jnp.asarray(mask, jnp.float32)
             object.__setattr__(self, "mask", mask[..., None] if dimensions == 3 else mask[None, ..., None])
         elif dimensions not in (3, 4, 5):
-            raise ConfigError(f"a mask has shape (H, W) or (N, H, W), not {tuple(self.mask.shape)}")
+            raise ConfigError(f"a mask has shape (H, W) or (N, H, W), not {tuple(mask.shape)}")
 
     @property
     def _masks(self) -> Array:
