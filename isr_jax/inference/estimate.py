@@ -131,17 +131,22 @@ class Estimate:
         kernel = gaussian_kernel(self.blur[:2], math.radians(self.blur[2]), radius=4 * sample.scale)
         return sample @ Blur(kernel)
 
-    def known(self, given: Container[str] = ()) -> dict[str, Any]:
+    def known(self, given: Container[str] = (), *, jpeg: bool = False) -> dict[str, Any]:
         """Returns what `Upscaler.upscale` is to be told, for a model that is told a blur: `physics` and `noise_std`.
 
         Of pictures that were compressed hard, whose blur is estimated badly, MATLAB's reduction alone is told.
 
         Args:
-          given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`.
+          given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`, `jpeg`.
+          jpeg: Whether the model is told the quality of a JPEG, too: `jpeg`.
         """
         trusted = self if self.blur_is_told else replace(self, blur=None)
         known: dict[str, Any] = {} if "blur" in given or "physics" in given else {"physics": trusted.physics()}
-        return known if "noise_std" in given else known | {"noise_std": self.noise_std or 0.0}
+        if "noise_std" not in given:
+            known["noise_std"] = self.noise_std or 0.0
+        if jpeg and self.jpeg is not None and "jpeg" not in given:
+            known["jpeg"] = self.jpeg.quality
+        return known
 
     @property
     def blur_is_told(self) -> bool:

@@ -116,6 +116,8 @@ def _wanted(model: ISRResCNet) -> str:
     wanted = ["the blur"] if needs_kernel(model.config.physics) else []
     if model.uses_noise_std:
         wanted.append("the noise level, or estimates it")
+    if model.uses_error_std:
+        wanted.append("the quality of a JPEG file")
     return " and ".join(wanted) or "nothing"
 
 
