@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from isr_jax.config import ConfigError
+from isr_jax.config import ConfigError, ModelConfig
 from isr_jax.inference.arrays import array_of, give_back
 from isr_jax.inference.conditions import Blur, blur_kernels, make_conditions
 from isr_jax.inference.intensities import grey_level
@@ -59,6 +59,10 @@ def load(
     Raises:
       ConfigError: If there is no such model, or an option does not fit it.
       UserError: If the file is damaged.
+    Example:
+      >>> model = isr_jax.load("isr-lite-x2")
+      >>> model.upscale(np.full((8, 8, 3), 100, np.uint8)).shape
+      (16, 16, 3)
     """
     return Upscaler(
         load_model(model),
@@ -77,7 +81,18 @@ def load(
 
 
 class Upscaler:
-    """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far."""
+    """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far.
+
+    Example:
+      >>> isr_jax.load("isr-lite-x2", ensemble=True)
+      Upscaler('isr-lite-x2': ISRResCNet(x2, bicubic, 1 stage, 595,022 parameters), ensemble)
+    """
+
+    config: ModelConfig
+    scales: tuple[int, ...]
+    num_parameters: int
+    macs_per_pixel: float
+    """Multiply-adds of the convolutions per HR pixel; `scale`, `num_stages` and so on are as asked for."""
 
     def __init__(
         self,
