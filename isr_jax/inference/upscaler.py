@@ -226,7 +226,7 @@ class Upscaler:
           known: What is known of this picture: `physics` or `blur`, `noise_std` and `jpeg`, as for `Upscaler`. And
             what is wanted: `scale`, any factor up to the model's largest, or `size`: (width, height), one of which may
             be None, or the length of the longer side; of another aspect ratio the picture is fitted into a size, unless
-            `fit` is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller sizes are reductions.
+            `fit` is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller ones are reductions.
             Blurs are told in the pixels of the model's own scale. The model's own scale, or the physics', by default.
             `strength`, 0 to 1 (all, the default): the share of what the network does to the solver's start.
             `progress`, a function, is told how many windows of the picture are done, and of how many.

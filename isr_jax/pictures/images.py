@@ -59,7 +59,7 @@ _no_warnings = _NoWarnings()
 
 
 def read_image(source: str | os.PathLike | bytes, *, name: str = "", max_pixels: int = MAX_PIXELS) -> Picture:
-    """Reads a picture of the kinds in docs/pictures.md, whatever its name says. Several threads may at once.
+    """Reads a picture of the kinds in docs/how-to/pictures.md, whatever its name says. Several threads may at once.
 
     Args:
       source: A path, or the bytes of a file.
