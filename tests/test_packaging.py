@@ -70,7 +70,7 @@ def test_the_sdist_makes_the_same_wheel(wheel, sdist, tmp_path):
         archive.extractall(tmp_path / "source", filter="data")
     [source] = (tmp_path / "source").iterdir()
     assert contents(build(source, tmp_path / "again", "wheel")) == contents(wheel)
-    for name in ("SECURITY.md", "CITATION.cff", "CHANGELOG.md", "LICENSE", "tests/surface.txt", "docs/release.md"):
+    for name in ("SECURITY.md", "CITATION.cff", "LICENSE", "tests/surface.txt", "docs/reference/surface.md"):
         assert (source / name).is_file(), name
 
 
