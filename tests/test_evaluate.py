@@ -106,9 +106,9 @@ def test_protocol_is_its_definition(data, tmp_path):
         assert image["ssim_y"] == pytest.approx(ssim(luma, truth))
         assert image["ssim_y_rounded"] == pytest.approx(ssim(np.round(luma), np.round(truth)))
         assert image["psnr_rgb"] == pytest.approx(psnr(sr[2:-2, 2:-2], hr[2:-2, 2:-2]))
-        assert image["psnr_lr"] == pytest.approx(psnr(imresize(sr, 0.5), imresize(hr, 0.5)))  # the whole of it
+        assert image["lr_psnr"] == pytest.approx(psnr(imresize(sr, 0.5), imresize(hr, 0.5)))  # the whole of it
     assert "ssim_y_rounded" in row["rounding"]
-    for metric in ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb", "psnr_lr"):
+    for metric in ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb", "lr_psnr"):
         assert row[metric] == pytest.approx(np.mean([image[metric] for image in row["images"]]))
 
 
@@ -168,6 +168,26 @@ def test_models_side_by_side(data, models, tmp_path, capfd):
     assert "</svg>" in (tmp_path / "t.svg").read_text()
 
 
+def test_measures_are_chosen(data, tmp_path, capfd, monkeypatch):
+    (tmp_path / "darkest.py").write_text("def level(pair): return float(pair.result.min())\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names, page = ["lr_psnr", "ms_ssim", "darkest:level"], tmp_path / "r.html"
+    outputs = ["--csv", tmp_path / "t.csv", "--plot", tmp_path / "t.svg", "--report", page]
+    argv = ["--model", "bicubic", "--data", data, "--scale", 2, "--measures", *names, *outputs]
+    [row] = run_json(tmp_path, *argv)["rows"]
+    assert list(row["images"][0]) == ["name", *names]
+    assert row["ms_ssim"] is None  # the pictures are too small
+    head, _, line = capfd.readouterr().out.splitlines()
+    assert [cell.strip() for cell in head.split("|")[4:7]] == ["LR-PSNR", "MS-SSIM", "level"]
+    assert line.split("|")[5].strip() == "-"
+    with (tmp_path / "t.csv").open() as file:
+        assert [name for name in next(csv.reader(file)) if name in names] == names
+    assert "MS-SSIM: five scales" in page.read_text()
+    assert exit_code(evaluate.main, [*map(str, argv[:6]), "--measures", "ssimy"]) == 2
+    assert "`measures`" not in (said := capfd.readouterr().err)
+    assert "--measures has ssimy (did you mean ssim_y?)" in said
+
+
 def test_batch_size_and_stages_and_ensemble(data, models, tmp_path):
     name = next(iter(models))
     [whole] = run_json(tmp_path, "--model", name, "--data", data)["rows"]
@@ -211,7 +231,7 @@ def test_equal_and_tiny_pictures_are_null_in_json(tmp_path, capfd):
     argv = ["--model", "bicubic", "--data", str(tmp_path / "flat"), "--scale", "2"]
     [row] = run_json(tmp_path, *argv)["rows"]
     capfd.readouterr()
-    metrics = ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb", "psnr_lr")
+    metrics = ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb", "lr_psnr")
     assert row["images"][0] == {"name": "a", **dict.fromkeys(metrics)}
     assert [row[metric] for metric in metrics] == [None] * 6
     assert exit_code(evaluate.main, [*argv, "--csv", str(tmp_path / "t.csv")]) == 0

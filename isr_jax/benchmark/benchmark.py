@@ -6,8 +6,9 @@ the Y of BT.601, limited range, as real numbers, and for `ssim_y_rounded` in who
 enlargement is always scored first, as a sentinel: on data whose figures are known it must reach them.
 
 A `Degradation` makes other LR pictures, of which there are no known figures. Beside the protocol stands whether a
-result agrees with what was observed, `psnr_lr`: PSNR of the LR picture against H of the result in 8 bits, the whole
-picture in all channels; H is what made the LR picture, without noise: imresize, in 8 bits, or the degradation.
+result agrees with what was observed, `lr_psnr`: PSNR of the LR picture against H of the result in 8 bits, the whole
+picture in all channels; H is what made the LR picture, without noise: imresize, in 8 bits, or the degradation. What
+else can be measured is in `pictures.measures`.
 """
 
 import os
@@ -26,8 +27,9 @@ from isr_jax.benchmark.rows import Benchmark, Cost, Row, Scores, model_label
 from isr_jax.config import ConfigError
 from isr_jax.inference.bicubic import BICUBIC, BicubicUpscaler
 from isr_jax.physics.resize import imresize
-from isr_jax.pictures.metrics import psnr, round_to_8_bits, score_picture
-from isr_jax.pictures.pairs import Dataset, dataset_name, read_dataset
+from isr_jax.pictures.measures import DEFAULT_MEASURES, Comparison, Measure, find_measures
+from isr_jax.pictures.metrics import round_to_8_bits, score_picture
+from isr_jax.pictures.pairs import Dataset, Pair, dataset_name, read_dataset
 
 SENTINEL = {
     ("Set5", 2): (33.67, 0.9303),
@@ -108,6 +110,7 @@ def run_benchmark(
     per_stage: bool = False,
     degradation: Degradation | str | None = None,
     blur: Any = None,
+    measures: Sequence[str] = DEFAULT_MEASURES,
     batch_size: int = 16,
     on_picture: OnPicture | None = None,
 ) -> Benchmark:
@@ -123,11 +126,12 @@ def run_benchmark(
       degradation: Makes the LR pictures from the HR ones, whatever LR files there are, as "blur=1.6,noise=5"; see
         `Degradation`. Models that use a physics or a noise level are told them; bicubic enlargement stays as it is.
       blur: Blur that the models are told, as `Upscaler` takes it; beside a degradation in the place of its own.
+      measures: What to score by: names of `pictures.measures`, or one's own as "module:function".
       batch_size: Most pictures of one shape that run together.
       on_picture: Is given all pictures: LR, truth and results.
     Raises:
-      ConfigError: If a model, a folder or an option cannot be used.
-      UserError: If a picture cannot be read or does not match its partner.
+      ConfigError: If a model, a folder, a measure or an option cannot be used.
+      UserError: If a picture cannot be read or does not match its partner, or a measure's package is not installed.
     """
     models = [models] if isinstance(models, str | os.PathLike | AnyUpscaler) else list(models)
     paths = [Path(folder) for folder in ([folders] if isinstance(folders, str | os.PathLike) else folders)]
@@ -138,6 +142,7 @@ def run_benchmark(
         raise ConfigError(f"two folders are called {twice[0]}: rename one, or evaluate them apart")
     if scale is not None and scale < 1:
         raise ConfigError(f"scale {scale}: must be at least 1")
+    found = find_measures(measures)
     if isinstance(degradation, str):
         degradation = Degradation.parse(degradation)
     told = degradation if degradation is None or blur is None else degradation.told(blur)
@@ -159,7 +164,7 @@ def run_benchmark(
                     on_picture(dataset.name, factor, pair.name, TRUTH, pair.hr)
 
             def evaluate(upscaler: AnyUpscaler, dataset: Dataset = dataset) -> Row:
-                return _evaluate(upscaler, dataset, degradation, told, per_stage, on_picture)
+                return _evaluate(upscaler, dataset, found, degradation, told, per_stage, on_picture)
 
             sentinel = evaluate(BicubicUpscaler(factor))
             sentinel = _check_sentinel(sentinel) if degradation is None else sentinel
@@ -252,9 +257,21 @@ def _known(upscaler: AnyUpscaler, told: Degradation, scale: int) -> dict[str, An
     return known
 
 
+def compare(
+    result: UInt8[np.ndarray, "height width channels"], pair: Pair, scale: int, degradation: Degradation | None
+) -> Comparison:
+    """Returns a result beside its pair, as measures take it; the degradation is what made LR, if not imresize."""
+
+    def reduce(picture: np.ndarray) -> np.ndarray:
+        return imresize(picture, 1 / scale) if degradation is None else degradation.apply(picture, scale, noisy=False)
+
+    return Comparison(result=result, truth=pair.hr, lr=pair.lr, scale=scale, reduce=reduce)
+
+
 def _evaluate(
     upscaler: AnyUpscaler,
     dataset: Dataset,
+    measures: tuple[Measure, ...],
     degradation: Degradation | None,
     told: Degradation | None,
     per_stage: bool,
@@ -268,16 +285,15 @@ def _evaluate(
     known = {} if told is None else _known(upscaler, told, dataset.scale)
     for index, stages in super_resolve(upscaler, dataset, per_stage=per_stage, **known):
         pair = dataset.pairs[index]
-        scores: dict[str, Any] = score_picture(stages[-1], pair.hr, dataset.scale)
-        if degradation is None:
-            reduced = imresize(stages[-1], 1 / dataset.scale)
-        else:
-            reduced = degradation.apply(stages[-1], dataset.scale, noisy=False)
-        scores["psnr_lr"] = psnr(reduced, pair.lr)
-        if per_stage:
-            earlier = [score_picture(s, pair.hr, dataset.scale, ("psnr_y",))["psnr_y"] for s in stages[:-1]]
-            scores["stages_psnr_y"] = (*earlier, scores["psnr_y"])
-        images[index] = Scores(name=pair.name, **scores)
+        compared = compare(stages[-1], pair, dataset.scale, degradation)
+        images[index] = Scores(
+            name=pair.name,
+            values={measure.name: measure.function(compared) for measure in measures},
+            stages_psnr_y=tuple(
+                score_picture(stage, pair.hr, dataset.scale, ("psnr_y",))["psnr_y"] or 0.0
+                for stage in (stages if per_stage else ())
+            ),
+        )
         if on_picture is not None:
             on_picture(dataset.name, dataset.scale, pair.name, label, stages[-1])
     cost = Cost(
@@ -303,6 +319,7 @@ def _evaluate(
         ensemble=upscaler.ensemble,
         lr_source=dataset.lr_source,
         data_sha256=dataset.sha256,
+        measures=measures,
         images=tuple(images[index] for index in sorted(images)),
         cost=cost,
         degradation="" if degradation is None else str(degradation),
@@ -313,9 +330,12 @@ def _evaluate(
 def _check_sentinel(row: Row) -> Row:
     """Returns the row with the verdict on it; warns if it does not reach the figures known for the dataset's name."""
     known = SENTINEL.get((row.dataset, row.scale))
-    if known is None:
+    taken = {measure.name for measure in row.measures}
+    if known is None or not taken & {"psnr_y", "ssim_y"}:
         return row
     for metric, expected, tolerance in zip(("psnr_y", "ssim_y"), known, SENTINEL_TOLERANCE, strict=True):
+        if metric not in taken:
+            continue
         measured = row.mean(metric)
         if measured is None or abs(measured - expected) > tolerance:
             print(

@@ -6,14 +6,14 @@ import html
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from isr_jax.benchmark.benchmark import LR, TRUTH
-from isr_jax.benchmark.rows import ALL_METRICS, Benchmark, Row
+from isr_jax.benchmark.rows import Benchmark, Row
 from isr_jax.benchmark.web import html_table, render
 from isr_jax.files import replace_file
 from isr_jax.pictures.encoding import encode_image
@@ -21,24 +21,13 @@ from isr_jax.pictures.metrics import PROTOCOL
 from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.published import PAPER
 
-_HEADS = {
-    "psnr_y": "PSNR-Y",
-    "ssim_y": "SSIM-Y",
-    "ssim_y_rounded": "SSIM-Y, Y rounded",
-    "psnr_rgb": "PSNR-RGB",
-    "ssim_rgb": "SSIM-RGB",
-    "psnr_lr": "LR-PSNR",
-}
 _COSTS = ("num_stages", "parameters", "macs_per_pixel", "seconds", "peak_bytes", "compilations", "cache_hits")
-_COLUMNS = (
-    *("model", "ensemble", "dataset", "scale", "image", *ALL_METRICS, *_COSTS),
-    *("border", *PROTOCOL, "lr_source", "degradation", "told", "data_sha256", "sentinel_ok"),
-)
+_PROVENANCE = ("border", *PROTOCOL, "lr_source", "degradation", "told", "data_sha256", "sentinel_ok")
 
 
 def format_table(rows: Sequence[Row]) -> str:
     """Returns the rows as a table in Markdown, aligned so that it also reads well in a terminal."""
-    lines = [["dataset", "scale", "model", *_HEADS.values(), "parameters", "MAC/pixel", "MiB", "s"]]
+    lines = [["dataset", "scale", "model", *_titles(rows), "parameters", "MAC/pixel", "MiB", "s"]]
     for row in rows:
         cost = row.cost
         memory = f"{cost.peak_bytes / 2**20:.0f}" if cost.peak_bytes else "-"
@@ -57,10 +46,12 @@ def format_json(benchmark: Benchmark) -> str:
     return json.dumps(benchmark.as_dict(), indent=1, allow_nan=False) + "\n"
 
 
-def format_csv(rows: Iterable[Row]) -> str:
+def format_csv(rows: Sequence[Row]) -> str:
     """Returns one line per picture and one for each average (image "mean"), each with the protocol; infinity is inf."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, _COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    measures = [measure.name for measure in rows[0].measures] if rows else []
+    columns = ("model", "ensemble", "dataset", "scale", "image", *measures, *_COSTS, *_PROVENANCE)
+    writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         average = row.as_dict(infinite=math.inf)
@@ -87,11 +78,18 @@ class Report:
             self._sizes[key] = pixels.shape[1], pixels.shape[0]
 
     def write(self, path: Path, rows: Sequence[Row]) -> None:
-        """Writes the page, beside and then renamed; the order of the rows is that of the tables."""
+        """Writes the page, beside and then renamed; the order of the rows is that of the tables.
+
+        Pictures are told apart by the first of the measures.
+        """
+        measure = rows[0].measures[0]
         scores: dict[tuple[str, int, str], dict[str, float | None]] = {key: {} for key in self._images}
         for row in rows:
-            for image in row.as_dict()["images"]:
-                scores[row.dataset, row.scale, image["name"]][row.label] = image["psnr_y"]
+            for image in row.images:
+                value = image.values[measure.name]
+                if value is not None:  # a page has no infinity: it is null
+                    finite = value if math.isfinite(value) else None
+                    scores[row.dataset, row.scale, image.name][row.label] = finite
         labels = [LR, *dict.fromkeys(row.label for row in rows), TRUTH]
         pictures = [
             {
@@ -107,9 +105,9 @@ class Report:
         ]
         page = render(
             "report.html",
-            data={"labels": labels, "pictures": pictures},
+            data={"labels": labels, "pictures": pictures, "digits": measure.digits, "measure": measure.title},
             tables="".join(_table(*key, rows) for key in dict.fromkeys((row.dataset, row.scale) for row in rows)),
-            protocol=html.escape(" ".join([_PROTOCOL, *_degradations(rows)])),
+            protocol=html.escape(" ".join([_PROTOCOL, *_about(rows), *_degradations(rows)])),
         )
         replace_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
 
@@ -125,12 +123,17 @@ def _degradations(rows: Sequence[Row]) -> list[str]:
 _PROTOCOL = (
     f"Colour space: {PROTOCOL['colour_space']}. Rounding: {PROTOCOL['rounding']}."
     f" SSIM window: {PROTOCOL['ssim_window']}. A border of as many pixels as the scale is left out."
-    " LR-PSNR: of LR and the result reduced as LR was, no border left out."
 )
 
 
+def _about(rows: Sequence[Row]) -> list[str]:
+    """Returns what is to be known of the measures that the protocol's own sentences do not tell."""
+    told = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
+    return [f"{m.title}: {m.about}." for m in rows[0].measures if m.about and m.name not in told]
+
+
 def _table(dataset: str, scale: int, rows: Sequence[Row]) -> str:
-    lines = [["model", *_HEADS.values(), "parameters", "MAC/pixel", "seconds"]]
+    lines = [["model", *_titles(rows), "parameters", "MAC/pixel", "seconds"]]
     classes = []
     for row in rows:
         if (row.dataset, row.scale) == (dataset, scale):
@@ -139,16 +142,20 @@ def _table(dataset: str, scale: int, rows: Sequence[Row]) -> str:
             classes.append("")
     published = () if any(row.degradation for row in rows) else PAPER.get((dataset, scale), ())
     for name, (psnr, ssim) in zip(("ISRResCNet (paper)", "ISRResCNet+ (paper)"), published, strict=False):
-        lines.append([name, f"{psnr:.2f}", f"{ssim:.4f}", *["–"] * (len(lines[0]) - 3)])
+        figures = {"PSNR-Y": f"{psnr:.2f}", "SSIM-Y": f"{ssim:.4f}"}
+        lines.append([name, *(figures.get(title, "–") for title in lines[0][1:])])
         classes.append("paper")
     return f"<section><h2>{html.escape(dataset)} x{scale}</h2>{html_table(lines, classes)}</section>"
 
 
+def _titles(rows: Sequence[Row]) -> list[str]:
+    return [measure.title for measure in rows[0].measures] if rows else []
+
+
 def _figures(row: Row, absent: str) -> list[str]:
-    """The averages of a row as they are printed: PSNR with two digits, SSIM with four."""
-    means = {metric: row.mean(metric) for metric in _HEADS}
-    digits = {metric: 2 if metric.startswith("psnr") else 4 for metric in _HEADS}
-    return [absent if mean is None else f"{mean:.{digits[metric]}f}" for metric, mean in means.items()]
+    """The averages of a row as they are printed."""
+    means = [(row.mean(measure.name), measure.digits) for measure in row.measures]
+    return [absent if mean is None else f"{mean:.{digits}f}" for mean, digits in means]
 
 
 def _align(lines: list[list[str]]) -> str:

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from isr_jax.pictures.metrics import METRICS, PROTOCOL
-
-ALL_METRICS = (*METRICS, "psnr_lr")
-"""What a row tells of its pictures."""
+from isr_jax.pictures.measures import Measure
+from isr_jax.pictures.metrics import PROTOCOL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +17,8 @@ class Scores:
     """One picture's."""
 
     name: str
-    psnr_y: float
-    ssim_y: float | None
-    """On Y as it is; None for pictures that are smaller than the window."""
-    ssim_y_rounded: float | None
-    """On Y rounded to whole levels."""
-    psnr_rgb: float
-    ssim_rgb: float | None
-    psnr_lr: float
-    """Of the LR picture and the result reduced: infinite where they agree to the last digit."""
+    values: dict[str, float | None]
+    """By the name of the measure: infinite for a PSNR of what differs nowhere; None for a picture that is too small."""
     stages_psnr_y: tuple[float, ...] = ()
     """After each stage, if asked for."""
 
@@ -62,6 +53,8 @@ class Row:
     """"files", "imresize" or "degradation"."""
     data_sha256: str
     """Hash of every pixel, HR and LR."""
+    measures: tuple[Measure, ...]
+    """What the pictures were scored by, in the order of the columns."""
     images: tuple[Scores, ...]
     cost: Cost
     degradation: str = ""
@@ -76,10 +69,10 @@ class Row:
         """The model's name in tables and plots: without folders, with + for the ensemble."""
         return model_label(self.model) + (" +" if self.ensemble else "")
 
-    def mean(self, metric: str) -> float | None:
-        """Returns the average of one of `ALL_METRICS` over the pictures, None if one of them has none."""
-        values = [getattr(scores, metric) for scores in self.images]
-        return None if None in values else float(np.mean(values))
+    def mean(self, measure: str) -> float | None:
+        """Returns the average of a measure, by its name, over the pictures, None if one of them has none."""
+        values = [scores.values[measure] for scores in self.images]
+        return None if None in values else float(np.mean(values))  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def stages(self) -> list[float]:
         """Returns the average PSNR-Y after each stage, if it was asked for; empty otherwise."""
@@ -97,7 +90,7 @@ class Row:
             "dataset": self.dataset,
             "scale": self.scale,
             "ensemble": self.ensemble,
-            **{metric: finite(self.mean(metric)) for metric in ALL_METRICS},
+            **{measure.name: finite(self.mean(measure.name)) for measure in self.measures},
             **({"stages_psnr_y": [finite(value) for value in stages]} if stages else {}),
             **vars(self.cost),
             **PROTOCOL,
@@ -107,7 +100,12 @@ class Row:
             "data_sha256": self.data_sha256,
             **({} if self.sentinel_ok is None else {"sentinel_ok": self.sentinel_ok}),
             "images": [
-                {key: finite(value) for key, value in vars(scores).items() if value != ()} for scores in self.images
+                {
+                    "name": scores.name,
+                    **{name: finite(value) for name, value in scores.values.items()},
+                    **({"stages_psnr_y": [*map(finite, scores.stages_psnr_y)]} if stages else {}),
+                }
+                for scores in self.images
             ],
         }
 
