@@ -46,6 +46,9 @@ EXTRAS = {
 }
 """Which extra of the package brings which import."""
 
+PARTLY_DONE = 3
+"""Exit code where some pictures are done, and others failed or are of kinds that are not read."""
+
 Main = Callable[[list[str] | None], int | None]
 
 

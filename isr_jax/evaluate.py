@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from isr_jax.__main__ import run
+from isr_jax.__main__ import PARTLY_DONE, run
 from isr_jax.benchmark.benchmark import LR, TRUTH, run_benchmark
 from isr_jax.benchmark.report import Report, format_csv, format_json, format_table
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BICUBIC
-from isr_jax.pictures.images import write_image
+from isr_jax.pictures.images import name_left_out, write_image
 from isr_jax.pictures.measures import DEFAULT_MEASURES
 from isr_jax.startup import prepare_process
 
@@ -60,8 +60,8 @@ class EvaluateConfig:
     """Write the super-resolved pictures below this folder: MODEL/DATASET/x<scale>/NAME.png."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Evaluates as the command line says."""
+def main(argv: list[str] | None = None) -> int:
+    """Evaluates as the command line says. Returns the exit code, `PARTLY_DONE` where some pictures are not read."""
     config = parse_arguments(
         EvaluateConfig,
         argv,
@@ -117,6 +117,8 @@ def main(argv: list[str] | None = None) -> None:
         from isr_jax.benchmark.plot import draw_rows  # here, because without a plot there is no need of matplotlib
 
         draw_rows(result.table(), config.plot)
+    name_left_out(result.left_out)
+    return PARTLY_DONE if result.left_out else 0
 
 
 def _write(path: Path, text: str) -> None:

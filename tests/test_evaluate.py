@@ -309,6 +309,31 @@ def test_bad_data_gives_one_line(tmp_path, capfd, kind, code, message):
     assert not (tmp_path / "r.json").exists()
 
 
+def test_what_is_not_read_is_named(data, tmp_path, capfd):
+    """As isr-jax upscale does: a line each, exit code 3; the others are scored."""
+    folder = tmp_path / "some"
+    write_image(folder / "HR" / "a.png", smooth(24, 24))
+    write_image(folder / "LRx2" / "a.png", smooth(12, 12))
+    for path in (folder / "HR" / "photo.CR2", folder / "LRx2" / "b.psd", folder / "LRx3" / "c.psd"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"not read")
+    (folder / "HR" / "licence.txt").write_text("CC0")
+    argv = ["--model", "bicubic", "--data", str(folder), "--scale", "2", "--json", str(tmp_path / "r.json")]
+    assert exit_code(evaluate.main, argv) == 3
+    assert capfd.readouterr().err.splitlines() == [
+        f"isr-jax: {folder}/HR/photo.CR2 is left out: .CR2 is not read; convert it to PNG or TIFF",
+        f"isr-jax: {folder}/LRx2/b.psd is left out: .psd is not read; convert it to PNG or TIFF",
+    ]
+    assert len(json.loads((tmp_path / "r.json").read_text())["rows"][0]["images"]) == 1
+    (folder / "LRx2" / "b.psd").rename(folder / "LRx2" / "b.png")
+    (folder / "HR" / "b.psd").write_bytes(b"not read")
+    assert exit_code(evaluate.main, argv) == 1
+    assert "HR/b.psd is not read, and" in capfd.readouterr().err
+    (folder / "HR" / "a.png").unlink()
+    assert exit_code(evaluate.main, argv) == 1
+    assert "b.psd is not: convert" in capfd.readouterr().err
+
+
 def test_bad_arguments_give_one_line(data, models, tmp_path, capfd):
     name = next(iter(models))
     (tmp_path / "kernel.npy").write_bytes(b"no array")

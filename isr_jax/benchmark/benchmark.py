@@ -29,7 +29,7 @@ from isr_jax.inference.bicubic import BICUBIC, BicubicUpscaler
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.measures import DEFAULT_MEASURES, Comparison, Measure, find_measures
 from isr_jax.pictures.metrics import round_to_8_bits, score_picture
-from isr_jax.pictures.pairs import Dataset, Pair, dataset_name, read_dataset
+from isr_jax.pictures.pairs import Dataset, Pair, dataset_name, list_unread, read_dataset
 
 SENTINEL = {
     ("Set5", 2): (33.67, 0.9303),
@@ -153,10 +153,12 @@ def run_benchmark(
         raise ConfigError("bicubic enlargement has no stages to score: name a model")
     rows: list[Row] = []
     sentinels: list[Row] = []
+    left_out: list[Path] = []
     for path in paths:
         for factor in scales:
             dataset = read_dataset(path, factor, lr_files=degradation is None)
             dataset = dataset if degradation is None else degradation.degrade(dataset)
+            left_out += list_unread(path, factor, lr_files=degradation is None)
             if on_picture is not None:
                 for pair in dataset.pairs:
                     lr = pair.lr if pair.lr.dtype == np.uint8 else round_to_8_bits(pair.lr)
@@ -173,7 +175,7 @@ def run_benchmark(
                 if upscaler.scale == factor:
                     is_baseline = isinstance(upscaler, BicubicUpscaler) and upscaler.name == BICUBIC
                     rows.append(sentinel if is_baseline else evaluate(upscaler))
-    return Benchmark(rows=tuple(rows), bicubic=tuple(sentinels))
+    return Benchmark(rows=tuple(rows), bicubic=tuple(sentinels), left_out=tuple(dict.fromkeys(left_out)))
 
 
 def super_resolve(

@@ -118,6 +118,8 @@ class Benchmark:
     """Of the models, in the order asked for, folder by folder."""
     bicubic: tuple[Row, ...]
     """Of the sentinel, one for each folder and scale."""
+    left_out: tuple[Path, ...] = ()
+    """Pictures in the folders that are of kinds that are not read."""
 
     def table(self) -> tuple[Row, ...]:
         """Returns all rows, bicubic enlargement first, each once."""
