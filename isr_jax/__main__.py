@@ -24,6 +24,7 @@ COMMANDS = {
     "pack-run": "a run as one file, from which it goes on elsewhere: isr-jax pack-run RUN -o run.tar",
     "plot": "draw the curves of a run: isr-jax plot RUN",
     "replay": "repeat a training step that was not finite: isr-jax replay RUN/nonfinite_STEP",
+    "benchmark": "a suite of models and sets, kept as it goes: isr-jax benchmark SUITE.toml -o FOLDER",
     "evaluate": "PSNR and SSIM on a folder of pictures: isr-jax evaluate --model MODEL --data DIR",
     "upscale": "super-resolve pictures: isr-jax upscale INPUT... --output PATH --model MODEL",
     "inspect": "what happened to pictures, blur, noise, JPEG: isr-jax inspect FILE...",
@@ -125,7 +126,8 @@ def dispatch(argv: list[str] | None = None) -> int | None:
 
 def command_main(name: str) -> Main:
     """Imports a command."""
-    module = "list_models" if name == "models" else name.replace("-", "_")  # isr_jax.models is a folder
+    folders = {"models": "list_models", "benchmark": "run_suite"}  # whose names are those of folders
+    module = folders.get(name, name.replace("-", "_"))
     return importlib.import_module(f"isr_jax.{module}").main
 
 

@@ -28,7 +28,7 @@ from isr_jax.config import ConfigError
 from isr_jax.inference.bicubic import BICUBIC, BicubicUpscaler
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.measures import DEFAULT_MEASURES, Comparison, Measure, find_measures
-from isr_jax.pictures.metrics import round_to_8_bits, score_picture
+from isr_jax.pictures.metrics import round_to, round_to_8_bits, score_picture
 from isr_jax.pictures.pairs import Dataset, Pair, dataset_name, list_unread, read_dataset
 
 SENTINEL = {
@@ -161,15 +161,14 @@ def run_benchmark(
             left_out += list_unread(path, factor, lr_files=degradation is None)
             if on_picture is not None:
                 for pair in dataset.pairs:
-                    lr = pair.lr if pair.lr.dtype == np.uint8 else round_to_8_bits(pair.lr)
-                    on_picture(dataset.name, factor, pair.name, LR, lr)
+                    on_picture(dataset.name, factor, pair.name, LR, round_to(pair.lr, np.uint8))
                     on_picture(dataset.name, factor, pair.name, TRUTH, pair.hr)
 
             def evaluate(upscaler: AnyUpscaler, dataset: Dataset = dataset) -> Row:
                 return _evaluate(upscaler, dataset, found, degradation, told, per_stage, on_picture)
 
             sentinel = evaluate(BicubicUpscaler(factor))
-            sentinel = _check_sentinel(sentinel) if degradation is None else sentinel
+            sentinel = check_sentinel(sentinel) if degradation is None else sentinel
             sentinels.append(sentinel)
             for upscaler in upscalers:
                 if upscaler.scale == factor:
@@ -245,8 +244,8 @@ def _load_models(
     return upscalers, scales
 
 
-def _known(upscaler: AnyUpscaler, told: Degradation, scale: int) -> dict[str, Any]:
-    """Returns what an upscaler can be told of a degradation."""
+def known_of(upscaler: AnyUpscaler, told: Degradation, scale: int) -> dict[str, Any]:
+    """Returns what an upscaler can be told of a degradation, as arguments of its `upscale_batches`."""
     from isr_jax.inference.upscaler import Upscaler
 
     if not isinstance(upscaler, Upscaler):
@@ -257,6 +256,12 @@ def _known(upscaler: AnyUpscaler, told: Degradation, scale: int) -> dict[str, An
     if upscaler.uses_noise_std:
         known["noise_std"] = told.noise_std
     return known
+
+
+def told_of(known: dict[str, Any], physics: str = "physics") -> str:
+    """Returns in words what `known_of` returned."""
+    words = {"physics": physics, "noise_std": "noise level"}
+    return " and ".join(words[name] for name in words if name in known)
 
 
 def compare(
@@ -284,7 +289,7 @@ def _evaluate(
     upscaler.program_bytes.clear()
     images: dict[int, Scores] = {}
     label = model_label(upscaler.name) + (" +" if upscaler.ensemble else "")
-    known = {} if told is None else _known(upscaler, told, dataset.scale)
+    known = {} if told is None else known_of(upscaler, told, dataset.scale)
     for index, stages in super_resolve(upscaler, dataset, per_stage=per_stage, **known):
         pair = dataset.pairs[index]
         compared = compare(stages[-1], pair, dataset.scale, degradation)
@@ -307,7 +312,7 @@ def _evaluate(
         compilations=upscaler.compilations - before[0],
         cache_hits=upscaler.cache_hits - before[1],
     )
-    words = {"physics": "physics" if told is degradation else f"physics of {told}", "noise_std": "noise level"}
+    physics = "physics" if told is degradation else f"physics of {told}"
     if upscaler.name != BICUBIC:
         print(
             f"{upscaler.name} on {dataset.name} x{dataset.scale}: {len(images)} pictures, {cost.compilations}"
@@ -325,11 +330,11 @@ def _evaluate(
         images=tuple(images[index] for index in sorted(images)),
         cost=cost,
         degradation="" if degradation is None else str(degradation),
-        told=" and ".join(words[name] for name in words if name in known),
+        told=told_of(known, physics),
     )
 
 
-def _check_sentinel(row: Row) -> Row:
+def check_sentinel(row: Row) -> Row:
     """Returns the row with the verdict on it; warns if it does not reach the figures known for the dataset's name."""
     known = SENTINEL.get((row.dataset, row.scale))
     taken = {measure.name for measure in row.measures}

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Row:
     lr_source: str
     """"files", "imresize" or "degradation"."""
     data_sha256: str
-    """Hash of every pixel, HR and LR."""
+    """Hash of every pixel, HR and LR; of a suite, of their files."""
     measures: tuple[Measure, ...]
     """What the pictures were scored by, in the order of the columns."""
     images: tuple[Scores, ...]
@@ -61,13 +62,22 @@ class Row:
     """What made the LR pictures, as `Degradation.parse` reads it; empty: the protocol's bicubic reduction."""
     told: str = ""
     """What the model was told of the degradation."""
+    physics: str = ""
+    """The degradation as it was asked for, where tables tell several apart."""
+    name: str = ""
+    """What tables call the model; what its file or folder is called by default."""
     sentinel_ok: bool | None = None
     """Of bicubic enlargement on data whose figures are known: whether it reaches them."""
 
     @property
     def label(self) -> str:
         """The model's name in tables and plots: without folders, with + for the ensemble."""
-        return model_label(self.model) + (" +" if self.ensemble else "")
+        return self.name or model_label(self.model) + (" +" if self.ensemble else "")
+
+    @property
+    def place(self) -> str:
+        """What tables call the pictures: the set, and how LR was made where there are several ways."""
+        return f"{self.dataset}, {self.physics}" if self.physics else self.dataset
 
     def mean(self, measure: str) -> float | None:
         """Returns the average of a measure, by its name, over the pictures, None if one of them has none."""
@@ -86,6 +96,7 @@ class Row:
 
         stages = self.stages()
         return {
+            **({"name": self.name} if self.name else {}),
             "model": self.model,
             "dataset": self.dataset,
             "scale": self.scale,
@@ -128,6 +139,14 @@ class Benchmark:
     def as_dict(self) -> dict[str, Any]:
         """Returns the rows as JSON stores them."""
         return {"rows": [row.as_dict() for row in self.rows], "bicubic": [row.as_dict() for row in self.bicubic]}
+
+
+def group_rows(rows: Sequence[Row]) -> list[list[Row]]:
+    """Returns the rows of each set of pictures at each scale together, in the order of the first of each."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.place, row.scale), []).append(row)
+    return list(groups.values())
 
 
 def model_label(name: str) -> str:

@@ -10,13 +10,11 @@ What is less the better it is, or is to be printed otherwise, is a `Measure` of 
 """
 
 import functools
-import hashlib
 import importlib.util
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +22,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from isr_jax.config import ConfigError, UserError, did_you_mean
-from isr_jax.config.checks import locate
+from isr_jax.config.checks import locate, source_digest
 from isr_jax.pictures.metrics import MS_SSIM_SIDE, crop_border, ms_ssim, psnr, rgb_to_luma, score_picture
 
 LPIPS_SIDE = 32
@@ -93,9 +91,7 @@ def find_measures(names: Iterable[str]) -> tuple[Measure, ...]:
 def _find(name: str) -> Measure:
     if ":" in name:
         function: Any = locate(name, "a name in `measures`")
-        module = importlib.util.find_spec(name.partition(":")[0])
-        source = Path(module.origin).read_bytes() if module and module.origin else b""
-        own = hashlib.sha256(source).hexdigest()[:16]
+        own = source_digest(name)
         if isinstance(function, Measure):
             return replace(function, name=name, version=own)
         if not callable(function):

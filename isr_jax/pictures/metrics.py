@@ -69,7 +69,7 @@ def round_to_8_bits(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."
     return round_to(values, np.uint8)
 
 
-def round_to(values: Float[np.ndarray, "..."], dtype: Any) -> Shaped[np.ndarray, "..."]:
+def round_to(values: Shaped[np.ndarray, "..."], dtype: Any) -> Shaped[np.ndarray, "..."]:
     """Returns the values as a type: integers rounded and clipped to its range, floating point as it is."""
     if np.issubdtype(dtype, np.floating):
         return values.astype(dtype)
