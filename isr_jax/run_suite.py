@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         run_suite(suite, quiet=options.quiet)
     except KeyboardInterrupt:
-        print(f"\nisr-jax: what is done is kept in {options.output}: the same command goes on", file=sys.stderr)
+        print(f"isr-jax: what is done is kept in {options.output}: the same command goes on", file=sys.stderr)
         raise
     print((options.output / "results.md").read_text(encoding="utf-8"), end="")
     name_left_out(suite.left_out)

@@ -140,6 +140,12 @@ def test_what_is_kept_is_not_done_again(folder, capfd):
     assert times(folder) == before
     assert again == first
     assert "0 of 9 pictures scored anew" in capfd.readouterr().err
+    # ---- the page is that of the tables ----
+    write_suite(folder, (folder / "suite.toml").read_text().replace("& one", "& none"))
+    run(folder)
+    assert times(folder) == before
+    assert "&amp; none</h1>" in (folder / "out" / "index.html").read_text()
+    capfd.readouterr()
     # ---- another picture: it alone ----
     pixels = read_image(folder / "one" / "HR" / "a.png").pixels
     write_image(folder / "one" / "HR" / "a.png", 255 - pixels)
@@ -205,7 +211,7 @@ def test_without_pictures_there_are_tables_alone(folder):
 def test_killed_it_goes_on(folder):
     """Killed twice in the middle, once while a line is being written; the figures are those of a whole run."""
     (folder / "slow.py").write_text(
-        "import time\ndef seconds(comparison):\n    time.sleep(0.25)\n    return float(comparison.result.mean())\n"
+        "import time\ndef seconds(comparison):\n    time.sleep(0.12)\n    return float(comparison.result.mean())\n"
     )
     text = PLAIN.replace('"tiny.safetensors"', '"bicubic"').replace("tiny", "plain")
     write_suite(folder, text.replace('"ssim_y"]', '"ssim_y", "slow:seconds"]'))
@@ -241,7 +247,7 @@ def test_killed_it_goes_on(folder):
 
 
 def test_an_interrupt_leaves_what_was_done(folder):
-    (folder / "slow.py").write_text("import time\ndef seconds(comparison):\n    time.sleep(0.25)\n    return 0.0\n")
+    (folder / "slow.py").write_text("import time\ndef seconds(comparison):\n    time.sleep(0.12)\n    return 0.0\n")
     text = PLAIN.replace('"tiny.safetensors"', '"bicubic"')
     write_suite(folder, text.replace('"ssim_y"]', '"ssim_y", "slow:seconds"]'))
     command = [sys.executable, "-m", "isr_jax", "benchmark", str(folder / "suite.toml"), "-o", str(folder / "out")]
@@ -257,6 +263,21 @@ def test_an_interrupt_leaves_what_was_done(folder):
     assert f"what is done is kept in {folder / 'out'}: the same command goes on" in said
     assert said.splitlines()[-1] == "isr-jax: interrupted"
     assert {row["dataset"] for row in json.loads((folder / "out" / "results.json").read_text())["rows"]} == {"one"}
+
+
+def test_a_method_has_its_own_scales(folder):
+    """A scale at which no method is scored is passed over; a row that is absent is a dash."""
+    text = PLAIN.replace("scales = [2]", "scales = [2, 3, 4]").replace(
+        '"tiny.safetensors"', '"bicubic"\nscales = [2, 3]'
+    )
+    write_suite(folder, text.replace('x{scale}"', 'x{scale}"\nscales = [2]'))
+    found = run(folder)
+    scored = [(row["name"], row["scale"]) for row in found["rows"] if row["dataset"] == "two"]
+    assert scored == [("tiny", 2), ("theirs", 2), ("tiny", 3)]
+    [line] = [
+        line for line in (folder / "out" / "results.md").read_text().splitlines() if line.startswith("| two | x3 ")
+    ]
+    assert line.split("|")[4].strip() == "–"
 
 
 def test_pictures_that_are_not_read_are_named(folder, capfd):

@@ -111,7 +111,7 @@ class Suite:
         try:
             self.measures = find_measures(self.config.measures)
             self.methods = _with_bicubic(self.config)
-            self.cases = self._find_cases(data or path.parent)
+            self.cases = [case for case in self._find_cases(data or path.parent) if self.methods_of(case)]
             self._models = self._find_models()
         except ConfigError as error:
             raise ConfigError(f"{path}: {str(error).replace('`', '')}") from None

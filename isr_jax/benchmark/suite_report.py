@@ -1,6 +1,7 @@
 """Runs a suite and writes what it says: tables for people, papers and programs, and the page of all pictures."""
 
 import html
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from isr_jax.benchmark.comparison import (
 from isr_jax.benchmark.report import Report, about, degradations
 from isr_jax.benchmark.rows import Row
 from isr_jax.benchmark.significance import CONFIDENCE, RESAMPLES
-from isr_jax.benchmark.suite import Suite
+from isr_jax.benchmark.suite import Case, Suite
 from isr_jax.benchmark.web import html_table
 from isr_jax.config.suite import BICUBIC
 from isr_jax.files import replace_file
@@ -54,36 +55,41 @@ def run_suite(suite: Suite, *, quiet: bool = False) -> SuiteResult:
       UserError: If a picture cannot be read, or an output does not match.
       OSError: If something cannot be written.
     """
+    page, tables = suite.output / "index.html", suite.output / "results.json"
+    before = tables.read_bytes() if tables.exists() and page.exists() else b""
     rows: list[Row] = []
     compared: list[Compared] = []
     computed = 0
     progress = Progress(total=len(suite.cases), quiet=quiet, part="picture")
-    for case in suite.cases:
-        progress.begin(str(case))
-        methods = suite.methods_of(case)
-        done, total, fresh, found = 0, len(methods) * len(case.files), 0, []
-
-        def count(total: int = total) -> None:
-            nonlocal done
-            done += 1
-            progress.within(done, total)
-
-        for method in methods:
-            row, anew = suite.score(method, case, count)
-            if method.model == BICUBIC and case.degradation is None:
-                progress.clear()
-                row = check_sentinel(row)
-            found.append(row)
-            fresh += anew
-        rows, computed = rows + found, computed + fresh
-        compared += compare_rows(found, suite.baseline)
-        if found:
-            progress.end(_summary(found), f"{fresh} of {total} pictures scored anew")
+    try:
+        for case in suite.cases:
+            found, anew = _score_case(suite, case, progress)
+            rows, computed = rows + found, computed + anew
+            compared += compare_rows(found, suite.baseline)
             _write_tables(suite, rows, compared)
+    except BaseException:  # an interrupt, too, is said in a line of its own
+        progress.clear()
+        raise
     result = SuiteResult(rows=tuple(rows), compared=tuple(compared), computed=computed)
-    if computed or not (suite.output / "index.html").exists():
-        _write_page(suite, result)
+    if computed or tables.read_bytes() != before:
+        _write_page(suite, page, result)
     return result
+
+
+def _score_case(suite: Suite, case: Case, progress: Progress) -> tuple[list[Row], int]:
+    """Scores all methods on a case; returns their rows, and how many pictures were not kept."""
+    progress.begin(str(case))
+    methods, rows, anew, done = suite.methods_of(case), [], 0, itertools.count(1)
+    total = len(methods) * len(case.files)
+    for method in methods:
+        row, fresh = suite.score(method, case, lambda: progress.within(next(done), total))
+        if method.model == BICUBIC and case.degradation is None:
+            progress.clear()
+            row = check_sentinel(row)
+        rows.append(row)
+        anew += fresh
+    progress.end(_summary(rows), f"{anew} of {total} pictures scored anew")
+    return rows, anew
 
 
 def _summary(rows: Sequence[Row]) -> str:
@@ -123,7 +129,7 @@ def _write(path: Path, text: str) -> None:
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _write_page(suite: Suite, result: SuiteResult) -> None:
+def _write_page(suite: Suite, path: Path, result: SuiteResult) -> None:
     report = Report()
     shown = [(method, case) for case in suite.cases for method in suite.methods_of(case)]
     paths = [suite.result(method, case, files.hr.stem) for method, case in shown for files in case.files]
@@ -135,15 +141,15 @@ def _write_page(suite: Suite, result: SuiteResult) -> None:
                 report.add(case.name, case.scale, pair.name, LR, round_to(pair.lr, np.uint8))
                 report.add(case.name, case.scale, pair.name, TRUTH, pair.hr)
                 for method in suite.methods_of(case):
-                    path = suite.result(method, case, pair.name)
-                    if path.suffix.lower() == ".png":
-                        report.add_file(case.name, case.scale, pair.name, method.name, path.read_bytes())
+                    file, named = suite.result(method, case, pair.name), (case.name, case.scale, pair.name, method.name)
+                    if file.suffix.lower() == ".png":
+                        report.add_file(*named, file.read_bytes())
                     else:
-                        report.add(case.name, case.scale, pair.name, method.name, read_pixels(path))
+                        report.add(*named, read_pixels(file))
     else:
         notes.append("The pictures are too many for a page, or were not kept: here are the tables alone.")
     lines, extra = differences(result.compared), ""
     if lines:
         table = html_table(lines, [""] * (len(lines) - 1))
         extra = f"<section><h2>Differences to {html.escape(suite.baseline)}</h2>{table}</section>"
-    report.write(suite.output / "index.html", result.rows, title=suite.config.title, extra=extra, notes=notes)
+    report.write(path, result.rows, title=suite.config.title, extra=extra, notes=notes)
