@@ -30,6 +30,13 @@ def test_it_holds_the_truth_about_as_often_as_it_says(draw):
     assert 0.90 <= np.mean([each.low <= 0 <= each.high for each in found]) <= 0.98
 
 
+@pytest.mark.parametrize(("pictures", "share"), [(5, 0.85), (14, 0.92)])
+def test_of_few_pictures_it_is_too_narrow_by_as_much_as_is_said(pictures, share):
+    rng = np.random.default_rng(6)
+    found = [paired_difference(rng.normal(size=pictures), np.zeros(pictures), resamples=1000) for _ in range(1500)]
+    assert np.mean([each.low <= 0 <= each.high for each in found]) == pytest.approx(share, abs=0.03)
+
+
 def test_pictures_that_differ_do_not_hide_a_difference_of_methods():
     pictures = np.random.default_rng(3).normal(30, 5, 14)
     found = paired_difference(pictures + 0.1, pictures)

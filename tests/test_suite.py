@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from random_model import save_random_model
 import isr_jax
 from isr_jax import run_suite
 from isr_jax.__main__ import exit_code
-from isr_jax.models.model_file import load_model, save_model
+from isr_jax.config.suite import read_suite
+from isr_jax.models.model_file import load_model, save_model, shipped_models
 from isr_jax.physics.resize import crop_to_multiple, imresize
 from isr_jax.pictures.images import read_image, write_image
 
@@ -345,3 +347,10 @@ def test_outputs_that_do_not_match_give_one_line(folder, capfd):
     (folder / "file").write_text("a file")
     assert exit_code(run_suite.main, [*argv[:2], str(folder / "file")]) == 2
     assert "is a file: name a folder" in capfd.readouterr().err
+
+
+def test_the_projects_own_suite_names_shipped_models():
+    suite = read_suite(Path(__file__).parents[1] / "configs" / "benchmark.toml")
+    models = [method.model.format(scale=scale) for method in suite.methods for scale in suite.scales]
+    assert set(models) <= {"bicubic", *shipped_models()}
+    assert suite.baseline in {method.name for method in suite.methods}

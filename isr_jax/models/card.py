@@ -38,7 +38,8 @@ def model_card(model: str | os.PathLike, rows: Iterable[Mapping[str, Any]] = ())
     path = find_model(model)
     metadata, facts = read_metadata(path), describe(model)
     name = path.stem if path.stem != "model" else path.resolve().parent.name
-    trained_on = str(metadata.get("training_data", ""))
+    # "below" are the licences in the docs.
+    trained_on = str(metadata.get("training_data", "")).removesuffix(", named below")
     shipped = name in shipped_models()
     scores = [
         row
