@@ -1,12 +1,14 @@
 # `make demo` and `make test` do all the set-up themselves: a virtual environment from the newest Python that works.
 #   make PYTHON=python3.11 VENV=.venv311 test     another Python, in a folder of its own
+#   make docs, make docs-serve                    the documentation, every page of it executed, in build/site
 
 SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCUMENTED := $(VENV)/.installed-docs
 
-.PHONY: demo test test-slow lint format install clean
+.PHONY: demo test test-slow lint format install docs docs-serve docs-pages clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
@@ -30,11 +32,31 @@ format: $(INSTALLED)
 
 install: $(INSTALLED)
 
+# Notebooks are executed where they or the package have changed, the blocks of the other pages always; the built site is
+# then read by a link checker and in a browser.
+docs: docs-pages
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python -m pytest -q -m "slow or not slow" tests/test_site.py
+
+docs-serve: docs-pages
+	$(BIN)/zensical serve
+
+NOTEBOOKS := docs/start.py $(wildcard docs/course/*.py)
+docs-pages: $(DOCUMENTED) $(NOTEBOOKS:.py=.md)
+	$(BIN)/python docs/generate.py
+
+docs/%.md: docs/%.py docs/execute.py $(wildcard isr_jax/*.py isr_jax/*/*.py) | $(DOCUMENTED)
+	$(BIN)/python docs/execute.py $<
+
 # Runs again only when pyproject.toml has changed; a virtual environment whose Python has gone is made anew.
 $(INSTALLED): pyproject.toml
 	@python="$(PYTHON)"; $(BIN)/python -c "import pip" 2>/dev/null \
 	  || { python="$${python:-$$(.ci/find-python)}" && echo "$(VENV): made with $$python" && "$$python" -m venv --clear $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(DOCUMENTED): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
 	@touch $@
 
 clean:

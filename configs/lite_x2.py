@@ -1,7 +1,7 @@
 """python -m isr_jax.train configs/lite_x2.py --workdir runs/lite_x2 --data.train FOLDER [FOLDER ...]
 
 isr-lite x2: the network of lite_x4.py, started from the shipped x4: only its first and last convolution depend on the
-scale, and those are adapted (`isr_jax.solver.erd.for_other_scale`). Its figures are in docs/isr-lite-x2.md.
+scale, and those are adapted (`isr_jax.solver.erd.for_other_scale`). Its figures are in docs/models/isr-lite-x2.md.
 """
 
 from isr_jax.config import (

@@ -4,7 +4,7 @@ isr-lite x4: an exact data step, one deep ERD at LR resolution, a data step; 626
 pixel. Measured with --steps 14000 --optimizer.clip-norm 1 on 436 photographs (399 of BSDS500 and 37 others): 31.46 dB
 PSNR-Y on Set5, 28.17 on Set14 (bicubic 28.43 and 26.09) after an hour on two cores. One spike of the gradient cost a
 thousand of those steps, hence the lower clip_norm here. The shipped model was trained on from there:
-docs/isr-lite-x4.md. The whole run was not measured.
+docs/models/isr-lite-x4.md. The whole run was not measured.
 """
 
 from isr_jax.config import (

@@ -1,6 +1,6 @@
 """What a periodic closed form does at the border of a picture that is not periodic, and what the taper does about it.
 
-    python experiments/closed_form_border.py --plot docs/closed-form-border.png
+    python experiments/closed_form_border.py --plot docs/images/closed-form-border.png
 
 A photograph inside matplotlib (Grace Hopper, public domain) is blurred, halved and made a little noisy; one data step
 from its first estimate is solved by Fourier transforms of the picture as it is, of the picture continued to a periodic

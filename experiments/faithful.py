@@ -1,7 +1,7 @@
 """What is faithful and what is invented: results reduced again, beside the picture they were made of.
 
     isr-jax convert srrescgan_x4.pth srrescgan.safetensors
-    python experiments/faithful.py --model srrescgan.safetensors isr-any --plot docs/isr-any-faithful.png
+    python experiments/faithful.py --model srrescgan.safetensors isr-any --plot docs/images/isr-any-faithful.png
 
 A photograph inside matplotlib (Grace Hopper, public domain) is reduced by 4 (MATLAB's bicubic reduction, 8 bits) and
 enlarged by each model. Above, a detail; below, what the same detail of the result lacks or has too much, reduced by the

@@ -1,6 +1,6 @@
 """The shipped models beside bicubic and the paper's figures, their cost beside the paper's network, and a plot.
 
-    python experiments/lite_table.py --data Set5 Set14 --plot docs/isr-lite.png
+    python experiments/lite_table.py --data Set5 Set14 --plot docs/images/isr-lite.png
 
 Seconds are of one picture, Set5's butterfly (256x256 HR pixels), both networks in turn, after a run to warm up.
 """

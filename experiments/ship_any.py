@@ -5,7 +5,7 @@
 
 Copies the averaged weights to isr_jax/models/weights/NAME.safetensors (float16), scores that file where the blur is
 known (`known_blur.py`, whose records it keeps in --workdir, to go on from) and on MATLAB's bicubic reductions, and
-writes docs/NAME.md and docs/NAME.png: the score of each milestone against the CPU-hours it took.
+writes docs/models/NAME.md and docs/images/NAME.png: the score of each milestone against the CPU-hours it took.
 """
 
 import argparse
@@ -49,7 +49,7 @@ benchmark; xSCALE/NOISE):
 
 {means}
 
-![the means against hours](NAME.png)
+![the means against hours](../images/NAME.png)
 
 By kernel:
 
@@ -200,9 +200,9 @@ def main(argv: list[str] | None = None) -> None:
         dashes=" | ".join("---" for _ in settings),
         history="\n".join(lines),
         licence=textwrap.fill(FREE.format(licences=arguments.free), 120) if arguments.free else RESEARCH,
-    ).replace("(NAME.png)", f"({name}.png)")
-    draw(history, ROOT / "docs" / f"{name}.png", name)
-    replace_file(ROOT / "docs" / f"{name}.md", lambda path: path.write_text(text))
+    ).replace("/NAME.png)", f"/{name}.png)")
+    draw(history, ROOT / "docs" / "images" / f"{name}.png", name)
+    replace_file(ROOT / "docs" / "models" / f"{name}.md", lambda path: path.write_text(text))
     replace_file(target.with_suffix(".md"), lambda path: path.write_text(model_card(name, rows), encoding="utf-8"))
     print(text)
 

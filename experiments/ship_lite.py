@@ -4,8 +4,8 @@
         [--free "licences of all it was trained on"]
 
 Copies the averaged weights to isr_jax/models/weights/isr-lite-xS.safetensors (float16), evaluates that file, and writes
-docs/isr-lite-xS.md and, beside the file, its card for Hugging Face (isr-lite-xS.md, as `isr-jax info --card` makes it);
-with --free, isr-lite-xS-free. Of a run that started from a shipped model, the history of that one comes first.
+docs/models/isr-lite-xS.md and, beside the file, its card for Hugging Face (as `isr-jax info --card` makes it); with
+--free, isr-lite-xS-free. Of a run that started from a shipped model, the history of that one comes first.
 """
 
 import argparse
@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
         licence=RESEARCH if not arguments.free else textwrap.fill(FREE.format(licences=arguments.free), 120),
         curve=textwrap.fill(f"Validation curve of the last run, PSNR-Y: {curve}.", 120) if curve else "",
     )
-    replace_file(ROOT / "docs" / f"{name}.md", lambda path: path.write_text(text))
+    replace_file(ROOT / "docs" / "models" / f"{name}.md", lambda path: path.write_text(text))
     print(text)
 
 

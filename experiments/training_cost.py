@@ -1,6 +1,6 @@
 """What a training has cost and brought: PSNR-Y against LR pixels seen and CPU-hours, from the runs' own records.
 
-    python experiments/training_cost.py runs/x4_free runs/x2_free --data Set5 --output docs/training-cost.png
+    python experiments/training_cost.py runs/x4_free runs/x2_free --data Set5 --output docs/images/training-cost.png
 
 Left and middle: every evaluation of each run on its first validation folder, which is its own and no benchmark. Right:
 what each run's model scores on --data now, beside published networks of about its size. A run that started from

@@ -1,6 +1,6 @@
 """How a model that is told the blur and the noise does where it is told wrong ones.
 
-    python experiments/wrong_physics.py --data FOLDER --model isr-any --plot docs/isr-any-wrong-physics.png
+    python experiments/wrong_physics.py --data FOLDER --model isr-any --plot docs/images/isr-any-wrong-physics.png
 
 The pictures are blurred, decimated and made noisy as in `known_blur.py`, by a Gaussian; the model is told one whose
 width, or angle, is another, or another level of the noise. Drawn is the PSNR of RGB against the error, beside bicubic

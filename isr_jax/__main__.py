@@ -14,7 +14,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
-from isr_jax.config import ConfigError, UserError, did_you_mean
+from isr_jax.config import ConfigError, UserError
+from isr_jax.config.checks import did_you_mean
 from isr_jax.version import package_version
 
 COMMANDS = {
@@ -126,7 +127,7 @@ def dispatch(argv: list[str] | None = None) -> int | None:
 
 def command_main(name: str) -> Main:
     """Imports a command."""
-    folders = {"models": "list_models", "benchmark": "run_suite"}  # whose names are those of folders
+    folders = {"models": "show_models", "benchmark": "run_suite"}  # whose names are those of folders
     module = folders.get(name, name.replace("-", "_"))
     return importlib.import_module(f"isr_jax.{module}").main
 

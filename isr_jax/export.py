@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
         ExportOptions,
         argv,
         prog="isr-jax export",
-        description="Writes a model as one file for other programs: ONNX, or StableHLO (docs/onnx.md).",
+        description="Writes a model as one file for other programs: ONNX, or StableHLO (docs/how-to/onnx.md).",
     )
     if options.out and options.output and options.out != options.output:
         raise ConfigError(f"the file to write is {options.out} and --output {options.output}: give one")

@@ -1,6 +1,6 @@
 """Every kind of picture file that is read, made by Pillow or by hand, and the table of what becomes of them.
 
-`python tests/kinds.py` (with isr_jax on the path) writes that table into docs/pictures.md.
+`python tests/kinds.py` (with isr_jax on the path) writes that table into docs/how-to/pictures.md.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ try:
 except ImportError:
     PLUGINS = False
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "pictures.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "how-to" / "pictures.md"
 BEGIN, END = "<!-- made by tests/kinds.py -->", "<!-- end -->"
 
 GREY = PICTURE.convert("L")

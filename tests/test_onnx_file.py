@@ -178,7 +178,7 @@ def test_tiles_that_overlap_by_the_reach_are_exact(photograph):
     reach = int({p.key: p.value for p in onnx.load_from_string(data).metadata_props}["reach"])
     whole, left = run(data, input=planar(lr)), run(data, input=planar(lr[:, :, : 60 + reach]))
     np.testing.assert_allclose(left[..., :120], whole[..., :120], atol=1e-4 * GREY_LEVEL)
-    near = run(data, input=planar(lr[:, :, : 60 + 16]))  # what darktable overlaps by; see docs/onnx.md
+    near = run(data, input=planar(lr[:, :, : 60 + 16]))  # what darktable overlaps by; see docs/how-to/onnx.md
     np.testing.assert_allclose(near[..., :120], whole[..., :120], atol=2e-3 * GREY_LEVEL)
 
 

@@ -44,7 +44,7 @@ def photograph() -> np.ndarray:
 def test_a_card_for_each(name):
     path = SHIPPED / f"{name}.safetensors"
     assert path.stat().st_size < 1.5e6
-    card = (ROOT / "docs" / f"{path.stem}.md").read_text()
+    card = (ROOT / "docs" / "models" / f"{path.stem}.md").read_text()
     assert hashlib.sha256(path.read_bytes()).hexdigest() in card
     assert {"config", "history", "training_data"} <= set(read_metadata(path))
 
@@ -72,5 +72,5 @@ def test_flat_pictures_stay_flat(name):
 @pytest.mark.skipif(not SET5.is_dir(), reason="the Set5 pictures are not here")
 def test_the_figures_of_the_card(name):
     [row] = run_benchmark(name, SET5).rows
-    card = (ROOT / "docs" / f"{name}.md").read_text()
+    card = (ROOT / "docs" / "models" / f"{name}.md").read_text()
     assert f"| {name} | {row.mean('psnr_y'):.2f} / {row.mean('ssim_y'):.4f}" in card

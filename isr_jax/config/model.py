@@ -8,7 +8,19 @@ from isr_jax.config.checks import Config, ConfigError, Count, Natural, Positive,
 
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig(Config):
-    """A network of the proximal step. A subclass, a frozen dataclass of its own, is all that another network needs."""
+    """A network of the proximal step. A subclass, a frozen dataclass of its own, is all that another network needs.
+
+    Example:
+      >>> from dataclasses import dataclass
+      >>> from typing import ClassVar
+      >>> from isr_jax.config import ModelConfig, PriorConfig
+      >>> @dataclass(frozen=True, kw_only=True)
+      ... class UNetConfig(PriorConfig):
+      ...     implementation: ClassVar[str] = "my_package.unet:UNet"
+      ...     depth: int = 3
+      >>> ModelConfig(prior=UNetConfig(depth=4)).prior.depth
+      4
+    """
 
     group: ClassVar[str] = "model.prior."
     implementation: ClassVar[str]
@@ -30,7 +42,13 @@ class PriorConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ERDConfig(PriorConfig):
-    """The encoder - resnet - decoder network, the prior of the solver. The defaults are the released network."""
+    """The encoder - resnet - decoder network, the prior of the solver. The defaults are the released network.
+
+    Example:
+      >>> from isr_jax.config import ERDConfig
+      >>> ERDConfig(resolution="lr", num_blocks=14, feedback_steps=0, border="zero", weight_norm=False).features
+      64
+    """
 
     implementation: ClassVar[str] = "isr_jax.solver.erd:ERD"
 
@@ -74,7 +92,13 @@ class ERDConfig(PriorConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Config):
-    """The unrolled solver. The defaults are the released network, ISRResCNet x4."""
+    """The unrolled solver. The defaults are the released network, ISRResCNet x4.
+
+    Example:
+      >>> from isr_jax.config import ModelConfig
+      >>> ModelConfig(scale=2, num_stages=3, physics="bicubic", data_step="conjugate_gradient").all_scales
+      (2,)
+    """
 
     group: ClassVar[str] = "model."
 

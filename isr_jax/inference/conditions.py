@@ -117,7 +117,7 @@ def make_conditions(
             raise ConfigError(f"`noise_std` is {noise_std.min():g}; it is a level on the 0..255 scale, 0 or more")
     if jpeg is not None:
         jpeg = np.asarray(jpeg, np.float32)
-        if jpeg.shape not in ((), lr_shape[:1]) or not ((1 <= jpeg) & ((jpeg <= 100) | np.isinf(jpeg))).all():
+        if jpeg.shape not in ((), lr_shape[:1]) or not ((jpeg >= 1) & ((jpeg <= 100) | np.isinf(jpeg))).all():
             raise ConfigError(f"`jpeg` is {jpeg}; it is the quality of the file, 1 to 100, one for all or one each")
         physics = Jpeg(np.broadcast_to(jpeg, lr_shape[:1])) @ physics
     return Conditions(physics, noise_std)

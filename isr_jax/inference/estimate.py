@@ -65,7 +65,17 @@ class Jpeg:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What is believed of a picture. None stands for "cannot tell"."""
+    """What is believed of a picture. None stands for "cannot tell".
+
+    Example:
+      >>> estimate = isr_jax.Estimate(
+      ...     scale=2, blur=(0.8, 0.8, 0.0), blur_std=0.8, noise_std=3.0, jpeg=None, enlarged=None, confidence=0.7
+      ... )
+      >>> print(estimate)
+      blur 0.8 px, noise 3.0, no JPEG
+      >>> estimate.physics().apply(jnp.ones((1, 32, 32, 3))).shape
+      (1, 16, 16, 3)
+    """
 
     scale: float | int
     """By what the picture is to be enlarged: HR pixels are that much smaller than its own."""
@@ -168,6 +178,9 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4) -> Estimate:
       ConfigError: If the scale is not positive.
       UserError: If the file cannot be read.
       TypeError: If it is no picture.
+    Example:
+      >>> print(isr_jax.estimate_degradation(np.zeros((32, 32), np.uint8)))
+      blur: cannot tell, noise 0.0, no JPEG
     """
     if not 0 < scale < math.inf:
         raise ConfigError(f"`scale` is {scale}; it is by what the picture is to be enlarged, such as 4")

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from isr_jax.config import ConfigError
+from isr_jax.config import ConfigError, ModelConfig
 from isr_jax.inference.arrays import array_of, give_back
 from isr_jax.inference.conditions import Blur, blur_kernels, make_conditions
 from isr_jax.inference.intensities import grey_level
@@ -59,6 +59,10 @@ def load(
     Raises:
       ConfigError: If there is no such model, or an option does not fit it.
       UserError: If the file is damaged.
+    Example:
+      >>> model = isr_jax.load("isr-lite-x2")
+      >>> model.upscale(np.full((8, 8, 3), 100, np.uint8)).shape
+      (16, 16, 3)
     """
     return Upscaler(
         load_model(model),
@@ -77,7 +81,18 @@ def load(
 
 
 class Upscaler:
-    """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far."""
+    """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far.
+
+    Example:
+      >>> isr_jax.load("isr-lite-x2", ensemble=True)
+      Upscaler('isr-lite-x2': ISRResCNet(x2, bicubic, 1 stage, 595,022 parameters), ensemble)
+    """
+
+    config: ModelConfig
+    scales: tuple[int, ...]
+    num_parameters: int
+    macs_per_pixel: float
+    """Multiply-adds of the convolutions per HR pixel; `scale`, `num_stages` and so on are as asked for."""
 
     def __init__(
         self,
@@ -209,9 +224,9 @@ class Upscaler:
           value_range: The value of white of a floating-point array, such as 1 or 255 (the default). Has to be given
             where no value is above 1. That of integers is their type's.
           known: What is known of this picture: `physics` or `blur`, `noise_std` and `jpeg`, as for `Upscaler`. And
-            what is wanted: `scale`, any factor up to the model's largest, or `size`: (width, height), one of which may be None,
-            or the length of the longer side; of another aspect ratio the picture is fitted into a size, unless `fit`
-            is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller sizes are reductions.
+            what is wanted: `scale`, any factor up to the model's largest, or `size`: (width, height), one of which may
+            be None, or the length of the longer side; of another aspect ratio the picture is fitted into a size, unless
+            `fit` is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller ones are reductions.
             Blurs are told in the pixels of the model's own scale. The model's own scale, or the physics', by default.
             `strength`, 0 to 1 (all, the default): the share of what the network does to the solver's start.
             `progress`, a function, is told how many windows of the picture are done, and of how many.
@@ -261,8 +276,8 @@ class Upscaler:
           all_stages: Return the estimate after every stage, with a leading axis.
           known: `physics`, or `blur` (a number, three, a kernel, or a kernel each: (N, k, k), or a list of kernels of
             several sizes), `noise_std` and `jpeg`, one number or one each. A hundred kernels are one compilation.
-            `scale`: one of `scales`; by default the physics', or the model's first. `strength`, `progress`: as for `upscale`.
-            `dtype`: of the result, float32 by default.
+            `scale`: one of `scales`; by default the physics', or the model's first. `strength`, `progress`: as for
+            `upscale`. `dtype`: of the result, float32 by default.
         Returns: HR pictures in the same range, neither rounded nor (unless the model does) clipped but to an integer
           `dtype`.
         Raises:

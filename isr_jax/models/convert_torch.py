@@ -1,4 +1,4 @@
-"""PyTorch's weights in and out, by the table of `torch_names`; docs/weights.md explains it."""
+"""PyTorch's weights in and out, by the table of `torch_names`; docs/how-to/pytorch-weights.md explains it."""
 
 import hashlib
 import json

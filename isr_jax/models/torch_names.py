@@ -1,7 +1,7 @@
 """The table of names: every tensor of the released PyTorch networks and the parameter of ours that it is.
 
-`key_table` pairs the two and says how the axes move; it serves both directions of `convert_torch`. docs/weights.md
-explains it.
+`key_table` pairs the two and says how the axes move; it serves both directions of `convert_torch`.
+docs/how-to/pytorch-weights.md explains it.
 """
 
 from dataclasses import dataclass

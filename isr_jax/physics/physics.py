@@ -37,7 +37,20 @@ PerPicture = Float[Array, " batch"] | Float[Array, ""] | float
 
 
 class Physics(struct.PyTreeNode, kw_only=True):
-    """How an LR picture y comes from an HR picture x: y = H x + n. Pictures are NHWC, of any unit."""
+    """How an LR picture y comes from an HR picture x: y = H x + n. Pictures are NHWC, of any unit.
+
+    A subclass needs a `scale` and `apply`; the adjoint, the norm, solutions and turns follow from them, and may be
+    overridden where more is known. `check_physics` says whether they are right.
+
+    Example:
+      >>> class Camera(isr_jax.Physics):
+      ...     scale = 2
+      ...
+      ...     def apply(self, x):
+      ...         return (x[:, ::2, ::2] + x[:, 1::2, 1::2]) / 2
+      >>> Camera().adjoint(jnp.full((1, 1, 1, 1), 6.0))[0, :, :, 0].tolist()
+      [[3.0, 0.0], [0.0, 3.0]]
+    """
 
     scale: ClassVar[Any]
     """HR size over LR size, a whole number; 1 for denoising and inpainting."""

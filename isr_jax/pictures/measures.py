@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
-from isr_jax.config import ConfigError, UserError, did_you_mean
-from isr_jax.config.checks import locate, source_digest
+from isr_jax.config import ConfigError, UserError
+from isr_jax.config.checks import did_you_mean, locate, source_digest
 from isr_jax.pictures.metrics import MS_SSIM_SIDE, crop_border, ms_ssim, psnr, rgb_to_luma, score_picture
 
 LPIPS_SIDE = 32

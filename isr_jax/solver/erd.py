@@ -23,6 +23,16 @@ class ERD(nnx.Module):
     At "hr" resolution it maps pictures to noise images pixel by pixel, as released. At "lr" resolution it works on LR
     pixels: its input is the picture after space-to-depth beside the LR residual H x - y (and, if carried, the features
     of the stage before), its output goes through depth-to-space; the same convolutions cost scale^2 times less.
+
+    References: Umer, Foresti & Micheloni 2020 (arXiv 2009.04809); for depth-to-space Shi et al. 2016 (1609.05158).
+    Example:
+      >>> from flax import nnx
+      >>> from isr_jax.config import ERDConfig
+      >>> shape = ERDConfig(features=3, num_blocks=1, feedback_steps=0, kernel_size=3)
+      >>> erd = isr_jax.ERD(shape, channels=3, scale=2, rngs=nnx.Rngs(0))
+      >>> noise, _ = erd(jnp.zeros((1, 8, 8, 3)))
+      >>> noise.shape
+      (1, 8, 8, 3)
     """
 
     def __init__(
@@ -155,16 +165,20 @@ class ERD(nnx.Module):
           carried: Features of the previous stage; only if the configuration carries them.
           inside: Where the pictures are, if they are smaller than their arrays; only if `can_be_padded`.
         Returns: The noise estimate (shape and unit of the picture), and the last features if they are carried.
+        Raises:
+          ValueError: If one of its inputs is missing.
         """
         at_lr, scale = self.config.resolution == "lr", self.scale
         parts: list[Array] = [image]
         if at_lr:
-            assert lr_residual is not None
+            if lr_residual is None:
+                raise ValueError("an ERD at LR resolution needs `lr_residual`, H x - y")
             scale = image.shape[1] // lr_residual.shape[1]
             parts = [space_to_depth(image, scale) / 255, lr_residual / 255]
         encoder, decoder = self.heads(scale)
         if self.config.noise_plane:
-            assert noise_std is not None
+            if noise_std is None:
+                raise ValueError("an ERD with a noise plane needs `noise_std`, a level for each picture")
             planes = noise_std.reshape(len(noise_std), 1, 1, -1) / (NOISE_UNIT if at_lr else 1)
             parts.append(jnp.broadcast_to(planes, (*parts[0].shape[:3], planes.shape[3])))
         if carried is not None:
