@@ -25,6 +25,7 @@ from ship_lite import FREE, RESEARCH
 from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import run_benchmark
 from isr_jax.files import replace_file
+from isr_jax.models.card import model_card
 from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
 from isr_jax.pictures.images import list_images
 from isr_jax.startup import prepare_process
@@ -168,13 +169,14 @@ def main(argv: list[str] | None = None) -> None:
     ]
     suffix = "-free" if arguments.free else ""
     plain: dict[str, list[str]] = {"bicubic": [], name: [], f"isr-lite{suffix}": []}
-    columns = []
+    columns, rows = [], []
     for scale in model.config.all_scales:
         ours = run_benchmark(name, arguments.data, scale=scale)
         lite = run_benchmark(f"isr-lite-x{scale}{suffix}", arguments.data)
         for label, of_model in zip(plain, (ours.bicubic, ours.rows, lite.rows), strict=True):
             plain[label] += [f"{row.mean('psnr_y'):.2f} / {row.mean('ssim_y'):.4f}" for row in of_model]
         columns += [f"{row.dataset} x{scale}" for row in ours.rows]
+        rows += [row.as_dict() for row in ours.rows]
     lines = []
     for entry in history:
         told = [f"{entry['steps']:,}", entry["schedule"], f"{entry['pixels'] / 1e6:,.0f} M", f"{entry['hours']:.1f}"]
@@ -201,6 +203,7 @@ def main(argv: list[str] | None = None) -> None:
     ).replace("/NAME.png)", f"/{name}.png)")
     draw(history, ROOT / "docs" / "images" / f"{name}.png", name)
     replace_file(ROOT / "docs" / "models" / f"{name}.md", lambda path: path.write_text(text))
+    replace_file(target.with_suffix(".md"), lambda path: path.write_text(model_card(name, rows), encoding="utf-8"))
     print(text)
 
 

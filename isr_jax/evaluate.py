@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from isr_jax.__main__ import run
+from isr_jax.__main__ import PARTLY_DONE, run
 from isr_jax.benchmark.benchmark import LR, TRUTH, run_benchmark
 from isr_jax.benchmark.report import Report, format_csv, format_json, format_table
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
 from isr_jax.inference.bicubic import BICUBIC
-from isr_jax.pictures.images import write_image
+from isr_jax.pictures.images import name_left_out, write_image
+from isr_jax.pictures.measures import DEFAULT_MEASURES
 from isr_jax.startup import prepare_process
 
 
@@ -40,6 +41,9 @@ class EvaluateConfig:
     blur: str | None = None
     """Blur that the models are told, as isr-jax upscale takes it: 1.6, or 1.6,0.8,30, or a kernel (.npy, .png); beside
     --degradation instead of its own."""
+    measures: tuple[str, ...] = DEFAULT_MEASURES
+    """What to score by: psnr_y ssim_y ssim_y_rounded psnr_rgb ssim_rgb lr_psnr ms_ssim lpips dists niqe, or your own as
+    module:function."""
     batch_size: int = 16
     """Most pictures of one shape that run together."""
     json: Path | None = None
@@ -51,13 +55,13 @@ class EvaluateConfig:
     report: Path | None = None
     """Write one page here (.html) with the tables and all pictures, to compare by eye."""
     plot: Path | None = None
-    """Write a plot here (.png, .svg, .pdf): PSNR against cost, and with --per-stage against the stage."""
+    """Write a plot here (.png, .svg, .pdf): the first measure against cost, with --per-stage PSNR against the stage."""
     save_dir: Path | None = None
     """Write the super-resolved pictures below this folder: MODEL/DATASET/x<scale>/NAME.png."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Evaluates as the command line says."""
+def main(argv: list[str] | None = None) -> int:
+    """Evaluates as the command line says. Returns the exit code, `PARTLY_DONE` where some pictures are not read."""
     config = parse_arguments(
         EvaluateConfig,
         argv,
@@ -95,6 +99,7 @@ def main(argv: list[str] | None = None) -> None:
         per_stage=config.per_stage,
         degradation=config.degradation,
         blur=blur,
+        measures=config.measures,
         batch_size=config.batch_size,
         on_picture=keep,
     )
@@ -112,6 +117,8 @@ def main(argv: list[str] | None = None) -> None:
         from isr_jax.benchmark.plot import draw_rows  # here, because without a plot there is no need of matplotlib
 
         draw_rows(result.table(), config.plot)
+    name_left_out(result.left_out)
+    return PARTLY_DONE if result.left_out else 0
 
 
 def _write(path: Path, text: str) -> None:

@@ -15,6 +15,10 @@ class InfoOptions:
 
     what: Annotated[str, Positional, arg(metavar="MODEL|RUN|FILE")]
     """A shipped name or a model file (.safetensors, .onnx), a run folder or a packed run (.tar), or a picture."""
+    card: bool = False
+    """Print the model's card as Hugging Face reads it, Markdown with YAML in front: > README.md."""
+    results: Path | None = None
+    """With --card, scores that go into it: the JSON of isr-jax evaluate or benchmark."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -22,10 +26,25 @@ def main(argv: list[str] | None = None) -> None:
     options = parse_arguments(
         InfoOptions, argv, prog="isr-jax info", description="Tells all that is known of a model, a run or a picture."
     )
+    if options.card:
+        print(_card(options), end="")
+        return
+    if options.results is not None:
+        raise ConfigError("--results goes into a card: add --card")
     facts = find_facts(options.what)
     width = max(map(len, facts))
     for name, value in facts.items():
         print(f"{name:{width}}  {' '.join(value.split())}")
+
+
+def _card(options: InfoOptions) -> str:
+    from isr_jax.models.card import model_card, read_rows  # --help must not wait for JAX
+
+    try:
+        rows = [] if options.results is None else read_rows(options.results)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"--results {options.results}: not the JSON of evaluate or benchmark ({error})") from None
+    return model_card(options.what, rows)
 
 
 def find_facts(what: str) -> dict[str, str]:

@@ -20,6 +20,8 @@ class Progress:
     quiet: bool = False
     json_lines: bool = False
     """Whether each file is a line of JSON on standard output, and nothing is told beside it."""
+    part: str = "window"
+    """What a file is done in, for `within`."""
     number: int = 0
     """Of the file that was begun last."""
     _started: float = 0.0
@@ -39,9 +41,9 @@ class Progress:
             self._draw(self.number - 1, source)
 
     def within(self, done: int, total: int) -> None:
-        """Tells how many windows of the picture that was begun last are done; on a terminal alone."""
+        """Tells how many parts of the file that was begun last are done; on a terminal alone."""
         if self._bar and total > 1:
-            self._draw(self.number - 1 + done / total, f"{self._source}, window {done}/{total}")
+            self._draw(self.number - 1 + done / total, f"{self._source}, {self.part} {done}/{total}")
 
     def clear(self) -> None:
         """Takes the bar away, for what is said in its place."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from isr_jax.__main__ import in_flags, run
+from isr_jax.__main__ import PARTLY_DONE, in_flags, run
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError, UserError
 from isr_jax.files import write_file
@@ -30,16 +30,13 @@ from isr_jax.pictures.encoding import (
     writing_bytes,
 )
 from isr_jax.pictures.formats import check_size, format_of
-from isr_jax.pictures.images import read_image
+from isr_jax.pictures.images import name_left_out, read_image
 from isr_jax.pictures.metadata import NO_METADATA
 from isr_jax.pictures.picture import Picture
 from isr_jax.progress import CLEAR, Progress
 from isr_jax.startup import prepare_process
 from isr_jax.upscale_options import BICUBIC, PIPE, UpscaleConfig, check, wanted_size
 from isr_jax.upscale_plan import left_out, plan
-
-PARTLY_DONE = 3
-"""Exit code where some pictures are done, and others failed or are of kinds that are not read."""
 
 Enlarge = Callable[..., tuple[Picture, np.ndarray | None]]
 """(picture, *, exact, reserve, progress), as `Upscaler.upscale_picture`: returns the enlarged picture, and, if asked
@@ -65,8 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     if shard is not None:
         _note(config, f"isr-jax: share {shard.index} of {shard.count}: {len(jobs)} of the pictures")
     not_read = left_out(config)
-    for path in not_read:
-        print(f"isr-jax: {path} is left out: {path.suffix} is not read; convert it to PNG or TIFF", file=sys.stderr)
+    name_left_out(not_read)
     todo = [(source, target) for source, target in jobs if not (config.skip_existing and Path(target).exists())]
     if not todo:
         _note(config, f"nothing to do: all {len(jobs)} exist" if jobs else "nothing to do: no picture is in this share")

@@ -8,6 +8,7 @@ from isr_jax.config import ConfigError, TrainConfig
 from isr_jax.convert import ConvertOptions
 from isr_jax.evaluate import EvaluateConfig
 from isr_jax.export import ExportOptions
+from isr_jax.run_suite import BenchmarkOptions
 from isr_jax.serve import ServeConfig
 from isr_jax.upscale_options import UpscaleConfig
 from tests.blocked import run_blocked, run_command_blocked
@@ -30,6 +31,8 @@ UNDERSTOOD = [
     (UpscaleConfig, "-o x -- -a"),
     (UpscaleConfig, "a -o x --noise -1.5"),
     (EvaluateConfig, "--model a b --data d --json j --num-stages 2"),
+    (EvaluateConfig, "--model a --data d --measures psnr_y my_package:score"),
+    (BenchmarkOptions, "suite.toml -o out --data sets --no-pictures"),
     (ConvertOptions, "a b --mode bicubic --feedback-steps 0"),
     (ConvertOptions, "a --scale 3 b"),
     (ExportOptions, "m --size 3 4 --format stablehlo"),
@@ -105,7 +108,9 @@ def test_the_plain_help_has_every_field_with_its_docstring_and_default():
     assert max(map(len, done.stdout.splitlines()[5:])) <= 80
 
 
-@pytest.mark.parametrize("command", ["upscale", "convert", "export", "plot", "replay", "serve", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["upscale", "convert", "export", "plot", "replay", "serve", "evaluate", "benchmark"]
+)
 def test_every_command_explains_itself_without_tyro(command):
     done = run_command_blocked(command, ("tyro", "matplotlib", "tensorflow", "tensorboardX", "tqdm"), "--help")
     assert (done.returncode, done.stderr) == (0, "")

@@ -107,7 +107,7 @@ def test_models_are_told_and_bicubic_stays_what_it_is(data, capsys):
     assert (bicubic.sentinel_ok, bicubic.lr_source) == (None, "degradation")
     assert bicubic.as_dict()["degradation"] == str(camera)
     expected = psnr(camera.apply(results["a", "any"], 2, noisy=False), results["a", "LR"])
-    assert told.images[0].psnr_lr == pytest.approx(expected)
+    assert told.images[0].values["lr_psnr"] == pytest.approx(expected)
     assert "WARNING" not in capsys.readouterr().err  # of the name Set5, whose figures are known
     [wrong] = isr_jax.run_benchmark(mine, data / "Set5", degradation=str(camera), blur=0.5).rows
     assert wrong.told.startswith("physics of blur=0.5,noise=5")
@@ -119,7 +119,7 @@ def test_dark_pictures_that_are_not_rounded(data, tmp_path):
     write_image(tmp_path / "dark" / "a.png", np.zeros((24, 24, 3), np.uint8))
     models = [data / "any.safetensors", "bicubic"]
     rows = isr_jax.run_benchmark(models, tmp_path / "dark", scale=2, degradation="blur=1,rounding=none").rows
-    assert [row.images[0].psnr_lr for row in rows][1] == np.inf
+    assert [row.images[0].values["lr_psnr"] for row in rows][1] == np.inf
 
 
 class Oracle(BicubicUpscaler):
@@ -135,8 +135,8 @@ def test_the_truth_agrees_with_what_was_observed(tmp_path, degradation):
     oracle = Oracle(2)
     oracle.name = "oracle"
     [row] = isr_jax.run_benchmark(oracle, tmp_path / "set", degradation=degradation).rows
-    assert row.images[0].psnr_lr == np.inf
-    assert row.as_dict()["psnr_lr"] is None
+    assert row.images[0].values["lr_psnr"] == np.inf
+    assert row.as_dict()["lr_psnr"] is None
 
 
 def test_the_command(data, tmp_path, capfd):
@@ -157,7 +157,7 @@ def test_the_command(data, tmp_path, capfd):
     with files["csv"].open() as file:
         lines = list(csv.DictReader(file))
     assert {line["degradation"] for line in lines} == {whole}
-    assert float(lines[-1]["psnr_lr"]) == rows[0]["psnr_lr"]
+    assert float(lines[-1]["lr_psnr"]) == rows[0]["lr_psnr"]
 
 
 def test_a_camera_of_ones_own(tmp_path, monkeypatch, capfd):

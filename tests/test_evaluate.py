@@ -106,9 +106,9 @@ def test_protocol_is_its_definition(data, tmp_path):
         assert image["ssim_y"] == pytest.approx(ssim(luma, truth))
         assert image["ssim_y_rounded"] == pytest.approx(ssim(np.round(luma), np.round(truth)))
         assert image["psnr_rgb"] == pytest.approx(psnr(sr[2:-2, 2:-2], hr[2:-2, 2:-2]))
-        assert image["psnr_lr"] == pytest.approx(psnr(imresize(sr, 0.5), imresize(hr, 0.5)))  # the whole of it
+        assert image["lr_psnr"] == pytest.approx(psnr(imresize(sr, 0.5), imresize(hr, 0.5)))  # the whole of it
     assert "ssim_y_rounded" in row["rounding"]
-    for metric in ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb", "psnr_lr"):
+    for metric in ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb", "lr_psnr"):
         assert row[metric] == pytest.approx(np.mean([image[metric] for image in row["images"]]))
 
 
@@ -168,6 +168,26 @@ def test_models_side_by_side(data, models, tmp_path, capfd):
     assert "</svg>" in (tmp_path / "t.svg").read_text()
 
 
+def test_measures_are_chosen(data, tmp_path, capfd, monkeypatch):
+    (tmp_path / "darkest.py").write_text("def level(pair): return float(pair.result.min())\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names, page = ["lr_psnr", "ms_ssim", "darkest:level"], tmp_path / "r.html"
+    outputs = ["--csv", tmp_path / "t.csv", "--plot", tmp_path / "t.svg", "--report", page]
+    argv = ["--model", "bicubic", "--data", data, "--scale", 2, "--measures", *names, *outputs]
+    [row] = run_json(tmp_path, *argv)["rows"]
+    assert list(row["images"][0]) == ["name", *names]
+    assert row["ms_ssim"] is None  # the pictures are too small
+    head, _, line = capfd.readouterr().out.splitlines()
+    assert [cell.strip() for cell in head.split("|")[4:7]] == ["LR-PSNR", "MS-SSIM", "level"]
+    assert line.split("|")[5].strip() == "-"
+    with (tmp_path / "t.csv").open() as file:
+        assert [name for name in next(csv.reader(file)) if name in names] == names
+    assert "MS-SSIM: five scales" in page.read_text()
+    assert exit_code(evaluate.main, [*map(str, argv[:6]), "--measures", "ssimy"]) == 2
+    assert "`measures`" not in (said := capfd.readouterr().err)
+    assert "--measures has ssimy (did you mean ssim_y?)" in said
+
+
 def test_batch_size_and_stages_and_ensemble(data, models, tmp_path):
     name = next(iter(models))
     [whole] = run_json(tmp_path, "--model", name, "--data", data)["rows"]
@@ -211,7 +231,7 @@ def test_equal_and_tiny_pictures_are_null_in_json(tmp_path, capfd):
     argv = ["--model", "bicubic", "--data", str(tmp_path / "flat"), "--scale", "2"]
     [row] = run_json(tmp_path, *argv)["rows"]
     capfd.readouterr()
-    metrics = ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb", "psnr_lr")
+    metrics = ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb", "lr_psnr")
     assert row["images"][0] == {"name": "a", **dict.fromkeys(metrics)}
     assert [row[metric] for metric in metrics] == [None] * 6
     assert exit_code(evaluate.main, [*argv, "--csv", str(tmp_path / "t.csv")]) == 0
@@ -287,6 +307,31 @@ def test_bad_data_gives_one_line(tmp_path, capfd, kind, code, message):
     assert said.err.startswith("isr-jax: ")
     assert said.err.count("\n") == 1
     assert not (tmp_path / "r.json").exists()
+
+
+def test_what_is_not_read_is_named(data, tmp_path, capfd):
+    """As isr-jax upscale does: a line each, exit code 3; the others are scored."""
+    folder = tmp_path / "some"
+    write_image(folder / "HR" / "a.png", smooth(24, 24))
+    write_image(folder / "LRx2" / "a.png", smooth(12, 12))
+    for path in (folder / "HR" / "photo.CR2", folder / "LRx2" / "b.psd", folder / "LRx3" / "c.psd"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"not read")
+    (folder / "HR" / "licence.txt").write_text("CC0")
+    argv = ["--model", "bicubic", "--data", str(folder), "--scale", "2", "--json", str(tmp_path / "r.json")]
+    assert exit_code(evaluate.main, argv) == 3
+    assert capfd.readouterr().err.splitlines() == [
+        f"isr-jax: {folder}/HR/photo.CR2 is left out: .CR2 is not read; convert it to PNG or TIFF",
+        f"isr-jax: {folder}/LRx2/b.psd is left out: .psd is not read; convert it to PNG or TIFF",
+    ]
+    assert len(json.loads((tmp_path / "r.json").read_text())["rows"][0]["images"]) == 1
+    (folder / "LRx2" / "b.psd").rename(folder / "LRx2" / "b.png")
+    (folder / "HR" / "b.psd").write_bytes(b"not read")
+    assert exit_code(evaluate.main, argv) == 1
+    assert "HR/b.psd is not read, and" in capfd.readouterr().err
+    (folder / "HR" / "a.png").unlink()
+    assert exit_code(evaluate.main, argv) == 1
+    assert "b.psd is not: convert" in capfd.readouterr().err
 
 
 def test_bad_arguments_give_one_line(data, models, tmp_path, capfd):

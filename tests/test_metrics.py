@@ -6,8 +6,19 @@ import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.transform import downscale_local_mean
 
-from isr_jax.pictures.metrics import METRICS, crop_border, psnr, rgb_to_luma, round_to_8_bits, score_picture, ssim
+from isr_jax.pictures.metrics import (
+    METRICS,
+    MS_SSIM_WEIGHTS,
+    crop_border,
+    ms_ssim,
+    psnr,
+    rgb_to_luma,
+    round_to_8_bits,
+    score_picture,
+    ssim,
+)
 
 
 @pytest.fixture
@@ -56,6 +67,37 @@ def test_ssim_of_one_window_is_the_formula(pair):
     assert ssim(x, y) == pytest.approx(expected, abs=1e-9)
 
 
+def make_large_pair(height: int, width: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    reference = np.clip(np.cumsum(rng.normal(0, 9, (height, width, channels)), axis=1) + 128, 0, 255).astype(np.uint8)
+    return np.clip(reference + rng.normal(0, 20, reference.shape), 0, 255).astype(np.uint8), reference
+
+
+def test_ms_ssim_is_the_product_of_scikit_images_pieces():
+    image, reference = (x.astype(float) for x in make_large_pair(176, 192, 3))
+    product, settings = 1, {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS):
+        # A large K1 makes the luminance term 1: contrast and structure alone.
+        k1 = 0.01 if scale == 4 else 1e9
+        result = structural_similarity(image, reference, K1=k1, channel_axis=2, full=True, **settings)
+        product = product * np.asarray(result[1])[5:-5, 5:-5].mean(axis=(0, 1)) ** weight  # pyright: ignore
+        image, reference = (downscale_local_mean(x, (2, 2, 1)) for x in (image, reference))
+    assert ms_ssim(*make_large_pair(176, 192, 3)) == pytest.approx(np.mean(product), abs=1e-9)
+
+
+def test_ms_ssim_is_tensorflows():
+    """tf.image.ssim_multiscale (2.21), float32 inside, on these pictures; sides that 16 does not divide."""
+    assert ms_ssim(*make_large_pair(176, 201, 3)) == pytest.approx(0.9801223, abs=5e-6)
+    assert ms_ssim(*make_large_pair(256, 192, 1)) == pytest.approx(0.9801445, abs=5e-6)
+
+
+def test_ms_ssim_ends_at_nought_and_one():
+    image, reference = make_large_pair(180, 176, 1)
+    assert ms_ssim(reference, reference) == pytest.approx(1)
+    assert ms_ssim(255 - reference, reference) == 0  # whose structure is negative
+    assert ms_ssim(image / 255, reference / 255, data_range=1) == pytest.approx(ms_ssim(image, reference))
+
+
 def test_luma_has_the_limited_range():
     colours = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8)
     np.testing.assert_allclose(rgb_to_luma(colours), [[16, 235, 81.481, 144.553, 40.966]], atol=1e-9)
@@ -76,13 +118,15 @@ def test_crop_border():
 
 def test_says_what_it_cannot_compare(pair):
     image, reference = pair
-    for measure in (psnr, ssim):
+    for measure in (psnr, ssim, ms_ssim):
         with pytest.raises((ValueError, TypeCheckError)):  # which of the two depends on whether shapes are checked
             measure(image, reference[1:])
         with pytest.raises(ValueError, match="pixels"):
             measure(image[:0], reference[:0])
     with pytest.raises(ValueError, match="11x11"):
         ssim(image[:10], reference[:10])
+    with pytest.raises(ValueError, match="176x176 pixels, not 40x33"):
+        ms_ssim(image, reference)
     with pytest.raises(ValueError, match="RGB or grey"):
         rgb_to_luma(image[..., :2])
     with pytest.raises(ValueError, match="border of 3"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from isr_jax.config import DataConfig
+from isr_jax.training.data import validation_pairs
 from isr_jax.training.packing import write_pack
 from isr_jax.training.sub_images import cache_folder, cut, in_threads, open_sources
 from tests.test_datasets import write_photos
@@ -62,3 +63,15 @@ def test_a_name_that_is_not_utf8_has_a_fingerprint(tmp_path):
     write_pack([str(photos)], tmp_path / "train.pack")
     (packed,) = open_sources(DataConfig(train=(str(tmp_path / "train.pack"),)), 2)
     assert source.content == packed.content
+
+
+def test_what_is_not_read_is_named(tmp_path, capfd):
+    photos = write_photos(tmp_path / "photos", [(40, 40)])
+    (photos / "b.dng").write_bytes(b"not read")
+    line = f"isr-jax: {photos}/b.dng is left out: .dng is not read; convert it to PNG or TIFF\n"
+    open_sources(DataConfig(train=(str(photos),)), 2)
+    assert capfd.readouterr().err == line
+    assert len(validation_pairs(str(photos), 2, 3)) == 1
+    assert capfd.readouterr().err == line
+    write_pack([str(photos)], tmp_path / "train.pack")
+    assert capfd.readouterr().err.count(line) == 1

@@ -6,8 +6,9 @@ the Y of BT.601, limited range, as real numbers, and for `ssim_y_rounded` in who
 enlargement is always scored first, as a sentinel: on data whose figures are known it must reach them.
 
 A `Degradation` makes other LR pictures, of which there are no known figures. Beside the protocol stands whether a
-result agrees with what was observed, `psnr_lr`: PSNR of the LR picture against H of the result in 8 bits, the whole
-picture in all channels; H is what made the LR picture, without noise: imresize, in 8 bits, or the degradation.
+result agrees with what was observed, `lr_psnr`: PSNR of the LR picture against H of the result in 8 bits, the whole
+picture in all channels; H is what made the LR picture, without noise: imresize, in 8 bits, or the degradation. What
+else can be measured is in `pictures.measures`.
 """
 
 import os
@@ -26,8 +27,9 @@ from isr_jax.benchmark.rows import Benchmark, Cost, Row, Scores, model_label
 from isr_jax.config import ConfigError
 from isr_jax.inference.bicubic import BICUBIC, BicubicUpscaler
 from isr_jax.physics.resize import imresize
-from isr_jax.pictures.metrics import psnr, round_to_8_bits, score_picture
-from isr_jax.pictures.pairs import Dataset, dataset_name, read_dataset
+from isr_jax.pictures.measures import DEFAULT_MEASURES, Comparison, Measure, find_measures
+from isr_jax.pictures.metrics import round_to, round_to_8_bits, score_picture
+from isr_jax.pictures.pairs import Dataset, Pair, dataset_name, list_unread, read_dataset
 
 SENTINEL = {
     ("Set5", 2): (33.67, 0.9303),
@@ -108,6 +110,7 @@ def run_benchmark(
     per_stage: bool = False,
     degradation: Degradation | str | None = None,
     blur: Any = None,
+    measures: Sequence[str] = DEFAULT_MEASURES,
     batch_size: int = 16,
     on_picture: OnPicture | None = None,
 ) -> Benchmark:
@@ -123,11 +126,12 @@ def run_benchmark(
       degradation: Makes the LR pictures from the HR ones, whatever LR files there are, as "blur=1.6,noise=5"; see
         `Degradation`. Models that use a physics or a noise level are told them; bicubic enlargement stays as it is.
       blur: Blur that the models are told, as `Upscaler` takes it; beside a degradation in the place of its own.
+      measures: What to score by: names of `pictures.measures`, or one's own as "module:function".
       batch_size: Most pictures of one shape that run together.
       on_picture: Is given all pictures: LR, truth and results.
     Raises:
-      ConfigError: If a model, a folder or an option cannot be used.
-      UserError: If a picture cannot be read or does not match its partner.
+      ConfigError: If a model, a folder, a measure or an option cannot be used.
+      UserError: If a picture cannot be read or does not match its partner, or a measure's package is not installed.
     Example:
       >>> isr_jax.write_image("photos/grey.png", np.full((24, 24), 100, np.uint8))
       >>> isr_jax.run_benchmark("bicubic", "photos", scale=2).rows[0].mean("psnr_y")
@@ -142,6 +146,7 @@ def run_benchmark(
         raise ConfigError(f"two folders are called {twice[0]}: rename one, or evaluate them apart")
     if scale is not None and scale < 1:
         raise ConfigError(f"scale {scale}: must be at least 1")
+    found = find_measures(measures)
     if isinstance(degradation, str):
         degradation = Degradation.parse(degradation)
     told = degradation if degradation is None or blur is None else degradation.told(blur)
@@ -152,27 +157,28 @@ def run_benchmark(
         raise ConfigError("bicubic enlargement has no stages to score: name a model")
     rows: list[Row] = []
     sentinels: list[Row] = []
+    left_out: list[Path] = []
     for path in paths:
         for factor in scales:
             dataset = read_dataset(path, factor, lr_files=degradation is None)
             dataset = dataset if degradation is None else degradation.degrade(dataset)
+            left_out += list_unread(path, factor, lr_files=degradation is None)
             if on_picture is not None:
                 for pair in dataset.pairs:
-                    lr = pair.lr if pair.lr.dtype == np.uint8 else round_to_8_bits(pair.lr)
-                    on_picture(dataset.name, factor, pair.name, LR, lr)
+                    on_picture(dataset.name, factor, pair.name, LR, round_to(pair.lr, np.uint8))
                     on_picture(dataset.name, factor, pair.name, TRUTH, pair.hr)
 
             def evaluate(upscaler: AnyUpscaler, dataset: Dataset = dataset) -> Row:
-                return _evaluate(upscaler, dataset, degradation, told, per_stage, on_picture)
+                return _evaluate(upscaler, dataset, found, degradation, told, per_stage, on_picture)
 
             sentinel = evaluate(BicubicUpscaler(factor))
-            sentinel = _check_sentinel(sentinel) if degradation is None else sentinel
+            sentinel = check_sentinel(sentinel) if degradation is None else sentinel
             sentinels.append(sentinel)
             for upscaler in upscalers:
                 if upscaler.scale == factor:
                     is_baseline = isinstance(upscaler, BicubicUpscaler) and upscaler.name == BICUBIC
                     rows.append(sentinel if is_baseline else evaluate(upscaler))
-    return Benchmark(rows=tuple(rows), bicubic=tuple(sentinels))
+    return Benchmark(rows=tuple(rows), bicubic=tuple(sentinels), left_out=tuple(dict.fromkeys(left_out)))
 
 
 def super_resolve(
@@ -242,8 +248,8 @@ def _load_models(
     return upscalers, scales
 
 
-def _known(upscaler: AnyUpscaler, told: Degradation, scale: int) -> dict[str, Any]:
-    """Returns what an upscaler can be told of a degradation."""
+def known_of(upscaler: AnyUpscaler, told: Degradation, scale: int) -> dict[str, Any]:
+    """Returns what an upscaler can be told of a degradation, as arguments of its `upscale_batches`."""
     from isr_jax.inference.upscaler import Upscaler
 
     if not isinstance(upscaler, Upscaler):
@@ -256,9 +262,27 @@ def _known(upscaler: AnyUpscaler, told: Degradation, scale: int) -> dict[str, An
     return known
 
 
+def told_of(known: dict[str, Any], physics: str = "physics") -> str:
+    """Returns in words what `known_of` returned."""
+    words = {"physics": physics, "noise_std": "noise level"}
+    return " and ".join(words[name] for name in words if name in known)
+
+
+def compare(
+    result: UInt8[np.ndarray, "height width channels"], pair: Pair, scale: int, degradation: Degradation | None
+) -> Comparison:
+    """Returns a result beside its pair, as measures take it; the degradation is what made LR, if not imresize."""
+
+    def reduce(picture: np.ndarray) -> np.ndarray:
+        return imresize(picture, 1 / scale) if degradation is None else degradation.apply(picture, scale, noisy=False)
+
+    return Comparison(result=result, truth=pair.hr, lr=pair.lr, scale=scale, reduce=reduce)
+
+
 def _evaluate(
     upscaler: AnyUpscaler,
     dataset: Dataset,
+    measures: tuple[Measure, ...],
     degradation: Degradation | None,
     told: Degradation | None,
     per_stage: bool,
@@ -269,19 +293,18 @@ def _evaluate(
     upscaler.program_bytes.clear()
     images: dict[int, Scores] = {}
     label = model_label(upscaler.name) + (" +" if upscaler.ensemble else "")
-    known = {} if told is None else _known(upscaler, told, dataset.scale)
+    known = {} if told is None else known_of(upscaler, told, dataset.scale)
     for index, stages in super_resolve(upscaler, dataset, per_stage=per_stage, **known):
         pair = dataset.pairs[index]
-        scores: dict[str, Any] = score_picture(stages[-1], pair.hr, dataset.scale)
-        if degradation is None:
-            reduced = imresize(stages[-1], 1 / dataset.scale)
-        else:
-            reduced = degradation.apply(stages[-1], dataset.scale, noisy=False)
-        scores["psnr_lr"] = psnr(reduced, pair.lr)
-        if per_stage:
-            earlier = [score_picture(s, pair.hr, dataset.scale, ("psnr_y",))["psnr_y"] for s in stages[:-1]]
-            scores["stages_psnr_y"] = (*earlier, scores["psnr_y"])
-        images[index] = Scores(name=pair.name, **scores)
+        compared = compare(stages[-1], pair, dataset.scale, degradation)
+        images[index] = Scores(
+            name=pair.name,
+            values={measure.name: measure.function(compared) for measure in measures},
+            stages_psnr_y=tuple(
+                score_picture(stage, pair.hr, dataset.scale, ("psnr_y",))["psnr_y"] or 0.0
+                for stage in (stages if per_stage else ())
+            ),
+        )
         if on_picture is not None:
             on_picture(dataset.name, dataset.scale, pair.name, label, stages[-1])
     cost = Cost(
@@ -293,7 +316,7 @@ def _evaluate(
         compilations=upscaler.compilations - before[0],
         cache_hits=upscaler.cache_hits - before[1],
     )
-    words = {"physics": "physics" if told is degradation else f"physics of {told}", "noise_std": "noise level"}
+    physics = "physics" if told is degradation else f"physics of {told}"
     if upscaler.name != BICUBIC:
         print(
             f"{upscaler.name} on {dataset.name} x{dataset.scale}: {len(images)} pictures, {cost.compilations}"
@@ -307,19 +330,23 @@ def _evaluate(
         ensemble=upscaler.ensemble,
         lr_source=dataset.lr_source,
         data_sha256=dataset.sha256,
+        measures=measures,
         images=tuple(images[index] for index in sorted(images)),
         cost=cost,
         degradation="" if degradation is None else str(degradation),
-        told=" and ".join(words[name] for name in words if name in known),
+        told=told_of(known, physics),
     )
 
 
-def _check_sentinel(row: Row) -> Row:
+def check_sentinel(row: Row) -> Row:
     """Returns the row with the verdict on it; warns if it does not reach the figures known for the dataset's name."""
     known = SENTINEL.get((row.dataset, row.scale))
-    if known is None:
+    taken = {measure.name for measure in row.measures}
+    if known is None or not taken & {"psnr_y", "ssim_y"}:
         return row
     for metric, expected, tolerance in zip(("psnr_y", "ssim_y"), known, SENTINEL_TOLERANCE, strict=True):
+        if metric not in taken:
+            continue
         measured = row.mean(metric)
         if measured is None or abs(measured - expected) > tolerance:
             print(

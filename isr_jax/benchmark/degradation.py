@@ -3,6 +3,7 @@
 On a command line "blur=1.6,noise=5": see `Degradation.parse`. The physics is the very object that models are told.
 """
 
+import hashlib
 import math
 import re
 from dataclasses import dataclass, fields, replace
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from isr_jax.config import ConfigError
+from isr_jax.config.checks import source_digest
 from isr_jax.pictures.metrics import round_to_8_bits
 from isr_jax.pictures.pairs import Dataset, digest_of_pairs
 
@@ -92,6 +94,16 @@ class Degradation:
             blur = "kernel of {}x{}".format(*np.shape(self.blur)[:2]) if np.ndim(self.blur) > 1 else self.blur
         values = {"blur": blur, "noise": f"{self.noise_std:g}", **{name: getattr(self, name) for name in _CHOICES}}
         return ",".join(f"{name}={value}" for name, value in values.items() if value is not None)
+
+    def digest(self) -> str:
+        """Returns a hash of all that it does: its values, the numbers of its kernel, the module of a sampling's own."""
+        values = [f"{self.noise_std:g}", *(getattr(self, name) for name in _CHOICES)]
+        digest = hashlib.sha256("|".join(values).encode())
+        if self._kernel is not None:
+            digest.update(np.asarray(self._kernel).tobytes())
+        if ":" in self.sampling:
+            digest.update(source_digest(self.sampling).encode())
+        return digest.hexdigest()
 
     def told(self, blur: Any) -> "Degradation":
         """Returns the same with another blur: what models take for the truth."""

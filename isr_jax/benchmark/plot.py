@@ -1,5 +1,6 @@
 """A benchmark as a plot."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from isr_jax.files import replace_file
 
 
 def draw_rows(rows: Sequence[Row], path: Path) -> None:
-    """Draws PSNR-Y against multiply-adds, and where there are any, against the stage.
+    """Draws the first of the measures against multiply-adds, and where there are stages, PSNR-Y against them.
 
     Args:
       rows: What to draw; those without parameters, of bicubic enlargement, are lines.
@@ -19,18 +20,21 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
     curves = [row for row in rows if row.stages()]
     figure = Figure(figsize=(6 * (1 + bool(curves)), 4.5), layout="constrained")
     axes = figure.subplots(1, 1 + bool(curves), squeeze=False)[0]
+    measure = rows[0].measures[0]
     for row in rows:
-        label = f"{row.label}, {row.dataset} x{row.scale}"
+        label, mean = f"{row.label}, {row.dataset} x{row.scale}", row.mean(measure.name)
+        mean = math.nan if mean is None else mean
         if row.cost.macs_per_pixel:
-            axes[0].plot(row.cost.macs_per_pixel, row.mean("psnr_y"), "o", label=label)
+            axes[0].plot(row.cost.macs_per_pixel, mean, "o", label=label)
         else:
-            axes[0].axhline(row.mean("psnr_y"), color="grey", linestyle=":", label=label)
+            axes[0].axhline(mean, color="grey", linestyle=":", label=label)
         if row in curves:
             means = row.stages()
             axes[1].plot(range(1, len(means) + 1), means, "o-", label=label)
     if any(row.cost.macs_per_pixel for row in rows):
         axes[0].set_xscale("log")
-    axes[0].set(xlabel="multiply-adds per HR pixel", ylabel="PSNR-Y (dB)")
+    decibels = " (dB)" if "PSNR" in measure.title else ""
+    axes[0].set(xlabel="multiply-adds per HR pixel", ylabel=f"{measure.title}{decibels}")
     if curves:
         axes[1].set(xlabel="stage", ylabel="PSNR-Y (dB)")
     for axis in axes:

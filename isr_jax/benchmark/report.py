@@ -6,14 +6,14 @@ import html
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from isr_jax.benchmark.benchmark import LR, TRUTH
-from isr_jax.benchmark.rows import ALL_METRICS, Benchmark, Row
+from isr_jax.benchmark.rows import Benchmark, Row, group_rows
 from isr_jax.benchmark.web import html_table, render
 from isr_jax.files import replace_file
 from isr_jax.pictures.encoding import encode_image
@@ -21,35 +21,24 @@ from isr_jax.pictures.metrics import PROTOCOL
 from isr_jax.pictures.picture import Picture
 from isr_jax.pictures.published import PAPER
 
-_HEADS = {
-    "psnr_y": "PSNR-Y",
-    "ssim_y": "SSIM-Y",
-    "ssim_y_rounded": "SSIM-Y, Y rounded",
-    "psnr_rgb": "PSNR-RGB",
-    "ssim_rgb": "SSIM-RGB",
-    "psnr_lr": "LR-PSNR",
-}
 _COSTS = ("num_stages", "parameters", "macs_per_pixel", "seconds", "peak_bytes", "compilations", "cache_hits")
-_COLUMNS = (
-    *("model", "ensemble", "dataset", "scale", "image", *ALL_METRICS, *_COSTS),
-    *("border", *PROTOCOL, "lr_source", "degradation", "told", "data_sha256", "sentinel_ok"),
-)
+_PROVENANCE = ("border", *PROTOCOL, "lr_source", "degradation", "told", "data_sha256", "sentinel_ok")
 
 
 def format_table(rows: Sequence[Row]) -> str:
     """Returns the rows as a table in Markdown, aligned so that it also reads well in a terminal."""
-    lines = [["dataset", "scale", "model", *_HEADS.values(), "parameters", "MAC/pixel", "MiB", "s"]]
+    lines = [["dataset", "scale", "model", *_titles(rows), "parameters", "MAC/pixel", "MiB", "s"]]
     for row in rows:
         cost = row.cost
         memory = f"{cost.peak_bytes / 2**20:.0f}" if cost.peak_bytes else "-"
         costs = [f"{cost.parameters:,}", f"{cost.macs_per_pixel:,.0f}", memory, f"{cost.seconds:.1f}"]
         lines.append([row.dataset, f"x{row.scale}", row.label, *_figures(row, "-"), *costs])
-    tables = [_align(lines)]
+    tables = [align(lines)]
     for row in rows:
         if means := row.stages():
             head = [f"{row.model} on {row.dataset} x{row.scale}, stage", *map(str, range(1, len(means) + 1))]
-            tables.append(_align([head, ["PSNR-Y", *(f"{mean:.2f}" for mean in means)]]))
-    return "\n\n".join([*tables, *_degradations(rows)])
+            tables.append(align([head, ["PSNR-Y", *(f"{mean:.2f}" for mean in means)]]))
+    return "\n\n".join([*tables, *degradations(rows)])
 
 
 def format_json(benchmark: Benchmark) -> str:
@@ -57,10 +46,12 @@ def format_json(benchmark: Benchmark) -> str:
     return json.dumps(benchmark.as_dict(), indent=1, allow_nan=False) + "\n"
 
 
-def format_csv(rows: Iterable[Row]) -> str:
+def format_csv(rows: Sequence[Row]) -> str:
     """Returns one line per picture and one for each average (image "mean"), each with the protocol; infinity is inf."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, _COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+    measures = [measure.name for measure in rows[0].measures] if rows else []
+    columns = ("model", "ensemble", "dataset", "scale", "image", *measures, *_COSTS, *_PROVENANCE)
+    writer = csv.DictWriter(stream, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         average = row.as_dict(infinite=math.inf)
@@ -80,18 +71,42 @@ class Report:
         self, dataset: str, scale: int, name: str, label: str, pixels: UInt8[np.ndarray, "height width channels"]
     ) -> None:
         """Adds a version of a picture: `LR`, `TRUTH`, or the label of what made it. It is kept without loss."""
-        key = (dataset, scale, name)
-        data = encode_image(Picture(pixels=pixels), "WEBP", quality=100)
-        self._images.setdefault(key, {})[label] = base64.b64encode(data).decode()
+        self.add_file(dataset, scale, name, label, encode_image(Picture(pixels=pixels), "WEBP", quality=100))
         if label == TRUTH:
-            self._sizes[key] = pixels.shape[1], pixels.shape[0]
+            self._sizes[dataset, scale, name] = pixels.shape[1], pixels.shape[0]
 
-    def write(self, path: Path, rows: Sequence[Row]) -> None:
-        """Writes the page, beside and then renamed; the order of the rows is that of the tables."""
+    def add_file(self, dataset: str, scale: int, name: str, label: str, data: bytes) -> None:
+        """Adds a version of a picture as the content of a PNG or WebP file."""
+        self._images.setdefault((dataset, scale, name), {})[label] = base64.b64encode(data).decode()
+
+    def write(
+        self,
+        path: Path,
+        rows: Sequence[Row],
+        *,
+        title: str = "Super-resolution: scores and pictures",
+        extra: str = "",
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Writes the page, beside and then renamed; the order of the rows is that of the tables.
+
+        Pictures are told apart by the first of the measures.
+
+        Args:
+          path: The page.
+          rows: Those of one set lie together.
+          title: Its heading.
+          extra: HTML of further tables.
+          notes: Sentences below the tables.
+        """
+        measure = rows[0].measures[0]
         scores: dict[tuple[str, int, str], dict[str, float | None]] = {key: {} for key in self._images}
         for row in rows:
-            for image in row.as_dict()["images"]:
-                scores[row.dataset, row.scale, image["name"]][row.label] = image["psnr_y"]
+            for image in row.images:
+                value = image.values[measure.name]
+                if value is not None:  # a page has no infinity: it is null
+                    finite = value if math.isfinite(value) else None
+                    scores.setdefault((row.place, row.scale, image.name), {})[row.label] = finite
         labels = [LR, *dict.fromkeys(row.label for row in rows), TRUTH]
         pictures = [
             {
@@ -107,14 +122,15 @@ class Report:
         ]
         page = render(
             "report.html",
-            data={"labels": labels, "pictures": pictures},
-            tables="".join(_table(*key, rows) for key in dict.fromkeys((row.dataset, row.scale) for row in rows)),
-            protocol=html.escape(" ".join([_PROTOCOL, *_degradations(rows)])),
+            data={"labels": labels, "pictures": pictures, "digits": measure.digits, "measure": measure.title},
+            tables="".join(map(_table, group_rows(rows))) + extra,
+            protocol=html.escape(" ".join([_PROTOCOL, *about(rows), *degradations(rows), *notes])),
+            title=html.escape(title),
         )
         replace_file(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
 
 
-def _degradations(rows: Sequence[Row]) -> list[str]:
+def degradations(rows: Sequence[Row]) -> list[str]:
     """Returns a sentence on what made the LR pictures, if that was not the protocol, and who was told."""
     told = {row.label: row.told for row in rows if row.told}
     who = "; ".join(f"{label} is told the {what}" for label, what in told.items()) or "no model is told"
@@ -125,33 +141,48 @@ def _degradations(rows: Sequence[Row]) -> list[str]:
 _PROTOCOL = (
     f"Colour space: {PROTOCOL['colour_space']}. Rounding: {PROTOCOL['rounding']}."
     f" SSIM window: {PROTOCOL['ssim_window']}. A border of as many pixels as the scale is left out."
-    " LR-PSNR: of LR and the result reduced as LR was, no border left out."
 )
 
 
-def _table(dataset: str, scale: int, rows: Sequence[Row]) -> str:
-    lines = [["model", *_HEADS.values(), "parameters", "MAC/pixel", "seconds"]]
-    classes = []
+def about(rows: Sequence[Row]) -> list[str]:
+    """Returns what is to be known of the measures that the protocol's own sentences do not tell."""
+    told = ("psnr_y", "ssim_y", "psnr_rgb", "ssim_rgb")
+    return [f"{m.title}: {m.about}." for m in rows[0].measures if m.about and m.name not in told]
+
+
+def _table(rows: Sequence[Row]) -> str:
+    """Returns the table of one set."""
+    lines = [["model", *_titles(rows), "parameters", "MAC/pixel", "seconds"]]
     for row in rows:
-        if (row.dataset, row.scale) == (dataset, scale):
-            costs = [f"{row.cost.parameters:,}", f"{row.cost.macs_per_pixel:,.0f}", f"{row.cost.seconds:.1f}"]
-            lines.append([row.label, *_figures(row, "–"), *costs])
-            classes.append("")
-    published = () if any(row.degradation for row in rows) else PAPER.get((dataset, scale), ())
-    for name, (psnr, ssim) in zip(("ISRResCNet (paper)", "ISRResCNet+ (paper)"), published, strict=False):
-        lines.append([name, f"{psnr:.2f}", f"{ssim:.4f}", *["–"] * (len(lines[0]) - 3)])
-        classes.append("paper")
-    return f"<section><h2>{html.escape(dataset)} x{scale}</h2>{html_table(lines, classes)}</section>"
+        costs = [f"{row.cost.parameters:,}", f"{row.cost.macs_per_pixel:,.0f}", f"{row.cost.seconds:.1f}"]
+        lines.append([row.label, *_figures(row, "–"), *costs])
+    paper = published_rows(rows[0])
+    for name, figures in paper.items():
+        cells = (figures.get(measure.name, "–") for measure in rows[0].measures)
+        lines.append([name, *cells, "–", "–", "–"])
+    classes = [""] * len(rows) + ["paper"] * len(paper)
+    return f"<section><h2>{html.escape(rows[0].place)} x{rows[0].scale}</h2>{html_table(lines, classes)}</section>"
+
+
+def published_rows(row: Row) -> dict[str, dict[str, str]]:
+    """Returns what the paper publishes on a row's pictures, as it is printed, by the name of the measure."""
+    figures = () if row.degradation else PAPER.get((row.dataset, row.scale), ())
+    names = ("ISRResCNet (paper)", "ISRResCNet+ (paper)")
+    return {name: {"psnr_y": f"{p:.2f}", "ssim_y": f"{s:.4f}"} for name, (p, s) in zip(names, figures, strict=False)}
+
+
+def _titles(rows: Sequence[Row]) -> list[str]:
+    return [measure.title for measure in rows[0].measures] if rows else []
 
 
 def _figures(row: Row, absent: str) -> list[str]:
-    """The averages of a row as they are printed: PSNR with two digits, SSIM with four."""
-    means = {metric: row.mean(metric) for metric in _HEADS}
-    digits = {metric: 2 if metric.startswith("psnr") else 4 for metric in _HEADS}
-    return [absent if mean is None else f"{mean:.{digits[metric]}f}" for metric, mean in means.items()]
+    """The averages of a row as they are printed."""
+    means = [(row.mean(measure.name), measure.digits) for measure in row.measures]
+    return [absent if mean is None else f"{mean:.{digits}f}" for mean, digits in means]
 
 
-def _align(lines: list[list[str]]) -> str:
+def align(lines: list[list[str]]) -> str:
+    """Returns a table in Markdown whose columns are aligned; the first line is its head."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     number = [all(cell[:1] in "0123456789-i" for cell in column[1:]) for column in zip(*lines, strict=True)]
     rule = ["-" * (width - 1) + (":" if right else "-") for width, right in zip(widths, number, strict=True)]

@@ -2,16 +2,15 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from isr_jax.pictures.metrics import METRICS, PROTOCOL
-
-ALL_METRICS = (*METRICS, "psnr_lr")
-"""What a row tells of its pictures."""
+from isr_jax.pictures.measures import Measure
+from isr_jax.pictures.metrics import PROTOCOL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +18,8 @@ class Scores:
     """One picture's."""
 
     name: str
-    psnr_y: float
-    ssim_y: float | None
-    """On Y as it is; None for pictures that are smaller than the window."""
-    ssim_y_rounded: float | None
-    """On Y rounded to whole levels."""
-    psnr_rgb: float
-    ssim_rgb: float | None
-    psnr_lr: float
-    """Of the LR picture and the result reduced: infinite where they agree to the last digit."""
+    values: dict[str, float | None]
+    """By the name of the measure: infinite for a PSNR of what differs nowhere; None for a picture that is too small."""
     stages_psnr_y: tuple[float, ...] = ()
     """After each stage, if asked for."""
 
@@ -61,25 +53,36 @@ class Row:
     lr_source: str
     """"files", "imresize" or "degradation"."""
     data_sha256: str
-    """Hash of every pixel, HR and LR."""
+    """Hash of every pixel, HR and LR; of a suite, of their files."""
+    measures: tuple[Measure, ...]
+    """What the pictures were scored by, in the order of the columns."""
     images: tuple[Scores, ...]
     cost: Cost
     degradation: str = ""
     """What made the LR pictures, as `Degradation.parse` reads it; empty: the protocol's bicubic reduction."""
     told: str = ""
     """What the model was told of the degradation."""
+    physics: str = ""
+    """The degradation as it was asked for, where tables tell several apart."""
+    name: str = ""
+    """What tables call the model; what its file or folder is called by default."""
     sentinel_ok: bool | None = None
     """Of bicubic enlargement on data whose figures are known: whether it reaches them."""
 
     @property
     def label(self) -> str:
         """The model's name in tables and plots: without folders, with + for the ensemble."""
-        return model_label(self.model) + (" +" if self.ensemble else "")
+        return self.name or model_label(self.model) + (" +" if self.ensemble else "")
 
-    def mean(self, metric: str) -> float | None:
-        """Returns the average of one of `ALL_METRICS` over the pictures, None if one of them has none."""
-        values = [getattr(scores, metric) for scores in self.images]
-        return None if None in values else float(np.mean(values))
+    @property
+    def place(self) -> str:
+        """What tables call the pictures: the set, and how LR was made where there are several ways."""
+        return f"{self.dataset}, {self.physics}" if self.physics else self.dataset
+
+    def mean(self, measure: str) -> float | None:
+        """Returns the average of a measure, by its name, over the pictures, None if one of them has none."""
+        values = [scores.values[measure] for scores in self.images]
+        return None if None in values else float(np.mean(values))  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def stages(self) -> list[float]:
         """Returns the average PSNR-Y after each stage, if it was asked for; empty otherwise."""
@@ -93,11 +96,12 @@ class Row:
 
         stages = self.stages()
         return {
+            **({"name": self.name} if self.name else {}),
             "model": self.model,
             "dataset": self.dataset,
             "scale": self.scale,
             "ensemble": self.ensemble,
-            **{metric: finite(self.mean(metric)) for metric in ALL_METRICS},
+            **{measure.name: finite(self.mean(measure.name)) for measure in self.measures},
             **({"stages_psnr_y": [finite(value) for value in stages]} if stages else {}),
             **vars(self.cost),
             **PROTOCOL,
@@ -107,7 +111,12 @@ class Row:
             "data_sha256": self.data_sha256,
             **({} if self.sentinel_ok is None else {"sentinel_ok": self.sentinel_ok}),
             "images": [
-                {key: finite(value) for key, value in vars(scores).items() if value != ()} for scores in self.images
+                {
+                    "name": scores.name,
+                    **{name: finite(value) for name, value in scores.values.items()},
+                    **({"stages_psnr_y": [*map(finite, scores.stages_psnr_y)]} if stages else {}),
+                }
+                for scores in self.images
             ],
         }
 
@@ -120,6 +129,8 @@ class Benchmark:
     """Of the models, in the order asked for, folder by folder."""
     bicubic: tuple[Row, ...]
     """Of the sentinel, one for each folder and scale."""
+    left_out: tuple[Path, ...] = ()
+    """Pictures in the folders that are of kinds that are not read."""
 
     def table(self) -> tuple[Row, ...]:
         """Returns all rows, bicubic enlargement first, each once."""
@@ -128,6 +139,14 @@ class Benchmark:
     def as_dict(self) -> dict[str, Any]:
         """Returns the rows as JSON stores them."""
         return {"rows": [row.as_dict() for row in self.rows], "bicubic": [row.as_dict() for row in self.bicubic]}
+
+
+def group_rows(rows: Sequence[Row]) -> list[list[Row]]:
+    """Returns the rows of each set of pictures at each scale together, in the order of the first of each."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.place, row.scale), []).append(row)
+    return list(groups.values())
 
 
 def model_label(name: str) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import functools
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -261,6 +262,14 @@ def locate(name: str, field: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{field} is {name!r}, which cannot be imported ({error}); name it as module:Name") from error
+
+
+def source_digest(name: str) -> str:
+    """Returns a hash of the text of the module in "module:Name", "" where it has none: it changes with what it does."""
+    module = importlib.util.find_spec(name.partition(":")[0])
+    if module is None or module.origin is None or not Path(module.origin).is_file():
+        return ""
+    return hashlib.sha256(Path(module.origin).read_bytes()).hexdigest()[:16]
 
 
 def locate_in(name: str, home: str, field: str) -> Any:

@@ -5,9 +5,10 @@ colour profile and resolution kept. Palettes become RGB, CMYK becomes sRGB, bile
 """
 
 import os
+import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -163,6 +164,12 @@ def list_images(folder: str | os.PathLike, *, recursive: bool = False) -> list[P
 def list_left_out(folder: str | os.PathLike, *, recursive: bool = False) -> list[Path]:
     """Returns the files beside those of `list_images` that are pictures by their suffix, of kinds that are not read."""
     return [path for path in _files(folder, recursive) if is_left_out(path)]
+
+
+def name_left_out(paths: Iterable[Path]) -> None:
+    """Says on standard error, in a line each, which pictures are of kinds that are not read."""
+    for path in paths:
+        print(f"isr-jax: {path} is left out: {path.suffix} is not read; convert it to PNG or TIFF", file=sys.stderr)
 
 
 def _files(folder: str | os.PathLike, recursive: bool) -> list[Path]:

@@ -10,6 +10,12 @@ from jaxtyping import Float, Shaped, UInt8
 SSIM_WINDOW = 11
 """Side of the window of SSIM, pixels."""
 
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""Of the scales of MS-SSIM, from the finest to the coarsest."""
+
+MS_SSIM_SIDE = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
+"""Shortest side of a picture that MS-SSIM can be taken of, pixels."""
+
 METRICS = ("psnr_y", "ssim_y", "ssim_y_rounded", "psnr_rgb", "ssim_rgb")
 """What `score_picture` measures."""
 
@@ -63,7 +69,7 @@ def round_to_8_bits(values: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."
     return round_to(values, np.uint8)
 
 
-def round_to(values: Float[np.ndarray, "..."], dtype: Any) -> Shaped[np.ndarray, "..."]:
+def round_to(values: Shaped[np.ndarray, "..."], dtype: Any) -> Shaped[np.ndarray, "..."]:
     """Returns the values as a type: integers rounded and clipped to its range, floating point as it is."""
     if np.issubdtype(dtype, np.floating):
         return values.astype(dtype)
@@ -123,15 +129,42 @@ def ssim(
     _check_pair(image, reference)
     if min(image.shape[:2]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs pictures of at least 11x11 pixels, not {image.shape[0]}x{image.shape[1]}")
-    x, y = image.astype(np.float64), reference.astype(np.float64)
-    mean_x, mean_y = _window_mean(x), _window_mean(y)
-    variance_x = _window_mean(x * x) - mean_x**2
-    variance_y = _window_mean(y * y) - mean_y**2
-    covariance = _window_mean(x * y) - mean_x * mean_y
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    luminance, structure = _ssim_maps(image.astype(np.float64), reference.astype(np.float64), data_range)
     return float(np.mean(luminance * structure))
+
+
+def ms_ssim(
+    image: Shaped[np.ndarray, "height width *channels"],
+    reference: Shaped[np.ndarray, "height width *channels"],
+    data_range: float | int = 255,
+) -> float:
+    """Returns the multi-scale structural similarity, averaged over channels.
+
+    The product over five scales of the mean contrast and structure of SSIM, at the coarsest scale of all of SSIM, each
+    to the power of its weight; from scale to scale, the mean of 2x2 pixels, odd sides continued by their last pixel:
+    the authors' msssim.m. A negative mean, which has no such power, counts as 0.
+
+    Args:
+      image: The picture to judge, (H, W) or (H, W, C), any real type.
+      reference: The truth, of the same shape.
+      data_range: Distance from black to white.
+    Returns: MS-SSIM, from 0 to 1.
+    Raises:
+      ValueError: If the shapes differ or a side is shorter than `MS_SSIM_SIDE`.
+    References: Wang, Simoncelli & Bovik, Multi-scale structural similarity for image quality assessment, 2003.
+    """
+    _check_pair(image, reference)
+    if min(image.shape[:2]) < MS_SSIM_SIDE:
+        least, size = f"{MS_SSIM_SIDE}x{MS_SSIM_SIDE}", "x".join(map(str, image.shape[:2]))
+        raise ValueError(f"MS-SSIM needs pictures of at least {least} pixels, not {size}")
+    x, y = image.astype(np.float64), reference.astype(np.float64)
+    product: Any = 1.0
+    for scale, weight in enumerate(MS_SSIM_WEIGHTS, start=1):
+        luminance, structure = _ssim_maps(x, y, data_range)
+        means = np.mean(structure if scale < len(MS_SSIM_WEIGHTS) else luminance * structure, axis=(0, 1))
+        product = product * np.maximum(means, 0) ** weight
+        x, y = _halve(x), _halve(y)
+    return float(np.mean(product))
 
 
 def rgb_to_luma(image: Shaped[np.ndarray, "height width *channels"]) -> Float[np.ndarray, "height width"]:
@@ -169,6 +202,24 @@ def crop_border(
 def _check_pair(image: np.ndarray, reference: np.ndarray) -> None:
     if image.shape != reference.shape or image.size == 0:
         raise ValueError(f"pictures to compare must have one shape and pixels, not {image.shape} and {reference.shape}")
+
+
+def _ssim_maps(x: np.ndarray, y: np.ndarray, data_range: float | int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the two factors of SSIM at each position of the window: luminance, and contrast with structure."""
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    variance_x = _window_mean(x * x) - mean_x**2
+    variance_y = _window_mean(y * y) - mean_y**2
+    covariance = _window_mean(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return luminance, (2 * covariance + c2) / (variance_x + variance_y + c2)
+
+
+def _halve(x: np.ndarray) -> np.ndarray:
+    """Returns the means of 2x2 pixels."""
+    odd = [(0, side % 2) for side in x.shape[:2]] + [(0, 0)] * (x.ndim - 2)
+    x = np.pad(x, odd, mode="edge")
+    return (x[::2, ::2] + x[1::2, ::2] + x[::2, 1::2] + x[1::2, 1::2]) / 4
 
 
 def _window_mean(x: np.ndarray) -> np.ndarray:

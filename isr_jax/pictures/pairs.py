@@ -24,7 +24,7 @@ from PIL import Image
 
 from isr_jax.config import ConfigError, UserError
 from isr_jax.physics.resize import crop_to_multiple, imresize
-from isr_jax.pictures.images import list_images, read_image, read_size
+from isr_jax.pictures.images import list_images, list_left_out, read_image, read_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +160,8 @@ def list_pairs(folder: Path, scale: int, *, lr_files: bool = True) -> list[PairF
     hr_folder, lr_folder = _find_folders(folder, scale)
     hr_paths = list_images(hr_folder)
     if not hr_paths:
+        for path in list_left_out(hr_folder):
+            raise UserError(f"{hr_folder} has no pictures that are read; {path.name} is not: convert it to PNG or TIFF")
         raise UserError(f"{hr_folder} has no pictures: put the full-size ones into it")
     hr = _by_name(hr_paths, lambda stem: stem)
     if lr_folder is None or not lr_files:
@@ -169,9 +171,22 @@ def list_pairs(folder: Path, scale: int, *, lr_files: bool = True) -> list[PairF
     for lacking, names in ((lr_folder, sorted(set(hr) - set(lr))), (hr_folder, sorted(set(lr) - set(hr)))):
         if names:
             other = hr_folder if lacking == lr_folder else lr_folder
+            for path in list_left_out(lacking):
+                if path.stem.removesuffix(suffix) == names[0].removesuffix(suffix):
+                    raise UserError(f"{path} is not read, and {other} has its partner: convert it to PNG or TIFF")
             more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
             raise UserError(f"{lacking} lacks {names[0]}{more}, which {other} has: they must hold the same names")
     return [PairFiles(hr=path, lr=lr[path.stem]) for path in hr_paths]
+
+
+def list_unread(folder: Path, scale: int, *, lr_files: bool = True) -> list[Path]:
+    """Returns the pictures beside those of `list_pairs` that are of kinds that are not read; the arguments are its.
+
+    Raises:
+      ConfigError: If there is no such folder, or it is not clear which pictures are meant.
+    """
+    hr_folder, lr_folder = _find_folders(folder, scale)
+    return [*list_left_out(hr_folder), *(list_left_out(lr_folder) if lr_folder is not None and lr_files else ())]
 
 
 def files_digest(hr: Iterable[tuple[str, bytes]], lr: Iterable[tuple[str, bytes]]) -> str:

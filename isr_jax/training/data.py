@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from isr_jax.config import DataConfig
-from isr_jax.pictures.pairs import Pair, read_dataset
+from isr_jax.pictures.images import name_left_out
+from isr_jax.pictures.pairs import Pair, list_unread, read_dataset
 
 Batch = dict[str, Any]
 """{"lr": uint8 (N, p, p, C), "hr": uint8 (N, s p, s p, C)}, p = `DataConfig.drawn_size`."""
@@ -97,4 +98,6 @@ def _turned(picture: Array, turn: Array) -> Array:
 
 def validation_pairs(folder: str, scale: int, channels: int) -> list[Pair]:
     """Reads the pictures of a validation folder by the rules of every score (`pictures.pairs`)."""
-    return list(read_dataset(Path(folder), scale, channels=channels).pairs)
+    pairs = list(read_dataset(Path(folder), scale, channels=channels).pairs)
+    name_left_out(list_unread(Path(folder), scale))
+    return pairs

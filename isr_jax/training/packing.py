@@ -17,7 +17,8 @@ from typing import Any
 from PIL import Image
 
 from isr_jax.config import ConfigError, UserError
-from isr_jax.pictures.pairs import InnerFile, dataset_name, list_pairs, read_pixels
+from isr_jax.pictures.images import name_left_out
+from isr_jax.pictures.pairs import InnerFile, dataset_name, list_pairs, list_unread, read_pixels
 from isr_jax.training.pack import FORMAT, MANIFEST, VERSION, Pack, PackedPicture, read_pack
 from isr_jax.training.sub_images import in_threads
 
@@ -126,12 +127,14 @@ def _said(quality: int | None) -> str:
 
 def _find(folder: Path) -> _Folder:
     """Finds the pictures of a folder, and those of all scales beside them."""
-    hr, lr = [], {}
+    hr, lr, unread = [], {}, {}
     for scale in _SCALES:
         pairs = list_pairs(folder, scale)
+        unread |= dict.fromkeys(list_unread(folder, scale))
         hr = [pair.hr for pair in pairs if isinstance(pair.hr, Path)]
         if reduced := [pair.lr for pair in pairs if isinstance(pair.lr, Path)]:
             lr[scale] = reduced
+    name_left_out(unread)
     inside = Path(os.path.abspath(folder))
     places = dict.fromkeys([inside.parent if inside.name == "HR" else inside, hr[0].parent])
     licences = [

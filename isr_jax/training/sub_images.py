@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from isr_jax.config import ConfigError, DataConfig, UserError
-from isr_jax.pictures.pairs import Pair, PairFiles, files_digest, hash_file, list_pairs
+from isr_jax.pictures.images import name_left_out
+from isr_jax.pictures.pairs import Pair, PairFiles, files_digest, hash_file, list_pairs, list_unread
 from isr_jax.startup import user_cache
 from isr_jax.training.own_pictures import OwnPicture, OwnPictures
 from isr_jax.training.pack import is_pack, read_pack
@@ -96,6 +97,7 @@ def open_sources(config: DataConfig, scale: int) -> list[Source]:
                 sources.append(Source(name=f"{name}, {part.name}", pairs=pairs, content=part.content(scale)))
         else:
             pairs = list_pairs(path, scale)
+            name_left_out(list_unread(path, scale))
             sources.append(Source(name=name, pairs=pairs, content=_content(pairs)))
     return sources
 
