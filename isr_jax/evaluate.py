@@ -36,8 +36,8 @@ class EvaluateConfig:
     degradation: str | None = None
     """Make the LR pictures from the HR ones by a camera of your own, and tell it to the models that can be told:
     blur=1.6,noise=5 (also blur=1.6,0.8,30 or blur=kernel.npy), with sampling=decimation (the default behind a blur),
-    bicubic (without one), box or module:Camera, rounding=round, floor or none, and what the blur finds beyond the
-    border=symmetric, the picture's mirror image, or periodic."""
+    bicubic (without one), box or module:Camera, rounding=round, floor or none, jpeg=75 (a file's quality, 4:2:0), and
+    what the blur finds beyond the border=symmetric, the picture's mirror image, or periodic."""
     blur: str | None = None
     """Blur that the models are told, as isr-jax upscale takes it: 1.6, or 1.6,0.8,30, or a kernel (.npy, .png); beside
     --degradation instead of its own."""

@@ -1,11 +1,13 @@
 """isr_jax.benchmark.degradation: the camera as defined, told to the models, and every wrong word in one line."""
 
 import csv
+import io
 import json
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from random_model import SEVERAL, random_model
 from scipy import ndimage
 
@@ -67,6 +69,21 @@ def test_samplings():
     np.testing.assert_array_equal(Degradation(sampling="decimation").apply(HR, 4), HR[::4, ::4])
     box = HR.reshape(15, 4, 18, 4, 3).mean((1, 3))
     np.testing.assert_allclose(Degradation(sampling="box", rounding="none").apply(HR, 4), box, atol=1e-3)
+
+
+def test_a_file_is_compressed_at_last_and_the_physics_knows_its_quality():
+    camera, plain = Degradation.parse("noise=2,jpeg=30"), Degradation(noise_std=2)
+    file = io.BytesIO()
+    Image.fromarray(plain.apply(HR, 2)).save(file, "JPEG", quality=30)
+    np.testing.assert_array_equal(camera.apply(HR, 2), np.asarray(Image.open(file)))
+    np.testing.assert_array_equal(camera.apply(HR, 2, noisy=False), plain.apply(HR, 2, noisy=False))
+    assert camera.apply(HR[..., :1], 2).shape == (30, 36, 1)
+    assert str(camera) == "noise=2,jpeg=30,sampling=bicubic,rounding=round,border=symmetric"
+    assert len({camera.digest(), plain.digest(), Degradation(noise_std=2, jpeg=31).digest()}) == 3
+    assert camera.physics(2).error_std[0] > 5
+    for words, message in [("jpeg=0", "jpeg=0"), ("jpeg=x", "jpeg=x"), ("jpeg=50,rounding=none", "whole numbers")]:
+        with pytest.raises(ConfigError, match=message):
+            Degradation.parse(words)
 
 
 def test_words_are_read_and_spelled(tmp_path):
@@ -179,7 +196,7 @@ def test_a_camera_of_ones_own(tmp_path, monkeypatch, capfd):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("blur=1.6,nose=5", "has 'nose=5'; write blur=..., noise=..., sampling=..."),
+        ("blur=1.6,nose=5", "has 'nose=5'; write blur=..., noise=..., jpeg=..., sampling=..."),
         ("", "has ''; write"),
         ("5", "has '5'; write"),
         ("blur=", "has 'blur='; write"),
