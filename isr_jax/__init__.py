@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from isr_jax.models.description import list_models as list_models
     from isr_jax.physics.blur import Blur as Blur
     from isr_jax.physics.check import check_physics as check_physics
+    from isr_jax.physics.jpeg import Jpeg as Jpeg
     from isr_jax.physics.masking import Mask as Mask
     from isr_jax.physics.masking import Mosaic as Mosaic
     from isr_jax.physics.physics import Physics as Physics
@@ -61,6 +62,7 @@ _HOMES = {
     "models.description": "list_models",
     "physics.blur": "Blur",
     "physics.check": "check_physics",
+    "physics.jpeg": "Jpeg",
     "physics.masking": "Mask Mosaic",
     "physics.physics": "Physics",
     "physics.sampling": "Bicubic BoxAverage Decimation Identity Resize",
@@ -88,6 +90,7 @@ __all__ = [
     "Estimate",
     "Gradient",
     "Identity",
+    "Jpeg",
     "Mask",
     "Mosaic",
     "Physics",

@@ -92,15 +92,17 @@ def test_its_model_is_used(folder):
         assert image.size == (80, 64)
 
 
-def test_it_is_measured_by_its_own_camera(folder):
+def test_it_is_measured_by_its_own_camera_and_its_own_measure(folder):
     succeed(
         folder,
         *("evaluate", "--model", "run", "--data", "photos", "--json", "scores.json"),
         *("--degradation", "sampling=own_parts.physics:Camera"),
+        *("--measures", "psnr_y", "own_parts.measure:largest_error"),
     )
     [row] = json.loads((folder / "scores.json").read_text())["rows"]
     assert "sampling=own_parts.physics:Camera" in row["degradation"]
     assert row["told"] == "physics"
+    assert 0 < row["own_parts.measure:largest_error"] <= 255
 
 
 def test_where_the_package_is_not_installed_one_line_says_so(folder):

@@ -31,6 +31,13 @@ class Jpeg(Identity, kw_only=False):
 
     Args:
       quality: 1 to 100 as libjpeg counts it, for all pictures or (N,) for each; infinite: not compressed.
+    Raises:
+      ConfigError: If it is none of those.
+
+    Example:
+      >>> physics = isr_jax.Jpeg(75) @ isr_jax.Bicubic(4)
+      >>> physics.scale, round(float(physics.error_std[0]), 1)
+      (4, 5.8)
     """
 
     quality: Any
