@@ -4,6 +4,7 @@ import functools
 import http.server
 import os
 import re
+import runpy
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import isr_jax
 from tests.browser import needs_chromium, open_browser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,6 +70,23 @@ def assert_links(path):
         found = (path.parent / target).resolve()
         inside = found.relative_to(DOCS).as_posix() if found.is_relative_to(DOCS) else ""
         assert found.exists() or (inside and stored(inside)), f"{path.relative_to(ROOT)}: {link}"
+
+
+def test_the_reference_has_each_public_name_once_and_what_the_method_names():
+    pytest.importorskip("markdown", reason="the docs extra is not installed: make docs")
+    generate = runpy.run_path(str(DOCS / "generate.py"))
+    pages = generate["reference"]()
+    assert {f"reference/{name}.md" for name in [*pages, "commands"]} == {
+        page for page in nav_pages() if page.startswith("reference/")
+    }
+    homes = re.findall(r"^::: (\S+)$", "\n".join(pages.values()), flags=re.M)
+    headings = re.findall(r"^## (isr_jax\.\S+) \{", "\n".join(pages.values()), flags=re.M)
+    assert len(homes) == len(set(homes))
+    assert len(headings) == len(set(headings))
+    assert {f"isr_jax.{name}" for name in isr_jax.__all__} <= set(headings)
+    named = set(re.findall(r"\]\[(isr_jax[\w.]+)\]", (DOCS / "method.md").read_text()))
+    assert named <= {*homes, *headings}
+    assert "\n".join(pages.values()).count("[In the method]") >= len(named) - 1
 
 
 # ------------------------------------------------------------------------------------------------------------- blocks
