@@ -1,9 +1,10 @@
 """python -m isr_jax.train configs/any.py --workdir runs/any --data.train FOLDER [FOLDER ...]
 
-isr-any: one model for any known blur and noise at x2, x3 and x4; each patch has a physics of its own, and the solver is
-given it. Three solutions in closed form, one deep ERD at LR resolution, a data step. 739,062 parameters; 151, 70 and
-42 thousand MAC per HR pixel at x2, x3 and x4. LR patches are rounded as files are; experiments/known_blur.py cuts off
-instead, which makes its pictures half a grey level darker and costs some 0.01 dB there.
+isr-any: one model for any known blur, noise and JPEG quality at x1 to x4; each patch has a physics of its own, and the
+solver is given it. Three solutions in closed form, one deep ERD at LR resolution, a data step. 747,757 parameters; 588,
+151, 70 and 42 thousand MAC per HR pixel at x1, x2, x3 and x4. LR patches are rounded as files are;
+experiments/known_blur.py cuts off instead, which makes its pictures half a grey level darker and costs some 0.01 dB
+there.
 """
 
 from isr_jax.config import (
@@ -21,7 +22,7 @@ from isr_jax.config import (
 CONFIG = TrainConfig(
     model=ModelConfig(
         scale=4,
-        scales=(2, 3, 4),
+        scales=(1, 2, 3, 4),
         num_stages=1,
         physics="blur",
         data_step="closed_form",
@@ -41,6 +42,7 @@ CONFIG = TrainConfig(
             first_shortcut=True,
             resolution="lr",
             noise_plane=True,
+            error_plane=True,
         ),
     ),
     data=DataConfig(
@@ -56,6 +58,9 @@ CONFIG = TrainConfig(
             box=1.0,
             noise_free=0.5,
             noise_std=(0.0, 25.0),
+            jpeg_free=0.6,
+            jpeg_quality=(10.0, 95.0),
+            jpeg_subsampled=0.5,
             border="periodic",
         ),
     ),

@@ -104,7 +104,11 @@ VARIANTS: dict[str, dict[str, Variant]] = {
 def base(table: str) -> TrainConfig:
     """Returns the configuration whose variants are compared."""
     config = load_config(ROOT / "configs" / {"lite": "lite_x4.py", "any": "any.py"}[table])
-    return in_model(scales=())(config) if table == "any" else config
+    if table != "any":
+        return config
+    blur_alone = dataclasses.replace(config.data.degradation, jpeg_quality=None)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, degradation=blur_alone))
+    return in_model(scales=(), prior_error_plane=False)(config)
 
 
 def child(arguments: argparse.Namespace, name: str, seed: int, steps: int) -> dict[str, Any]:

@@ -3,12 +3,13 @@
     python experiments/unknown_blur.py --data Set5 --scale 4 --json unknown_blur.json
     python experiments/unknown_blur.py --data Set14 --scale 4 --table noise
     python experiments/unknown_blur.py --data Set14 --scale 4 --table jpeg
+    python experiments/unknown_blur.py --data Set14 --scale 1 --table jpeg
 
 Full-size pictures are blurred by an isotropic Gaussian of 21x21 pixels, reduced by MATLAB's bicubic, made noisy and
 compressed as the table says, rounded to 8 bits; scored are PSNR and SSIM of Y without `scale` pixels on each border.
 "bicubic" and "isr-lite" are told nothing; "known" is the model told the truth, "estimated" told what
 `isr_jax.estimate_degradation` believes, or MATLAB's bicubic alone where that cannot tell. IKC and DASR publish the
-first table.
+first table. At scale 1 nothing is reduced or enlarged: "bicubic" is then the picture itself.
 
 References: Gu et al. 2019 (arXiv 1904.03377, IKC); Wang et al. 2021 (arXiv 2104.00416, DASR).
 """
@@ -59,7 +60,7 @@ def cases(table: str, scale: int) -> list[Case]:
         return [Case(round(k * scale * 0.3, 2)) for k in range(4)]
     if table == "noise":
         return [Case(0.0, level) for level in (3.0, 5.0, 10.0, 15.0, 25.0)]
-    return [Case(0.0, 0.0, quality) for quality in (30, 40, 50, 60, 70, 80, 90)]
+    return [Case(0.0, 0.0, quality) for quality in ((10, 20, 30, 40) if scale == 1 else (30, 40, 50, 60, 70, 80, 90))]
 
 
 def camera(scale: int, width: float) -> Physics:
@@ -83,11 +84,10 @@ Method = Callable[[np.ndarray, Case], np.ndarray]
 
 def methods(scale: int, name: str | None) -> dict[str, Method]:
     """Returns what enlarges LR pictures of a case."""
-    lite = load(f"isr-lite-x{scale}")
-    found: dict[str, Method] = {
-        "bicubic": lambda lr, case: imresize(lr, scale),
-        "isr-lite": lambda lr, case: lite.upscale(lr),
-    }
+    found: dict[str, Method] = {"bicubic": lambda lr, case: imresize(lr, scale)}
+    if scale > 1:
+        lite = load(f"isr-lite-x{scale}")
+        found["isr-lite"] = lambda lr, case: lite.upscale(lr)
     try:
         model = load(name or SHIPPED)
     except ConfigError:
@@ -96,15 +96,18 @@ def methods(scale: int, name: str | None) -> dict[str, Method]:
         print(f"{SHIPPED} is not shipped yet: name a --model for the rows of known and estimated", file=sys.stderr)
         return found
 
-    def told(lr: np.ndarray, physics: Physics, noise_std: float) -> np.ndarray:
-        noise: dict[str, Any] = {"noise_std": noise_std} if model.uses_noise_std else {}
-        return round_to_8_bits(model.upscale_batch(lr[None], physics=physics, **noise)[0])
+    def told(lr: np.ndarray, **known: Any) -> np.ndarray:
+        if not model.uses_noise_std:
+            del known["noise_std"]
+        return round_to_8_bits(model.upscale_batch(lr[None], **known)[0])
 
     def estimated(lr: np.ndarray, case: Case) -> np.ndarray:
-        estimate = estimate_degradation(lr, scale=scale)
-        return told(lr, estimate.physics(), estimate.noise_std or 0.0)
+        return told(lr, **estimate_degradation(lr, scale=scale).known(jpeg=model.uses_jpeg))
 
-    known: Method = lambda lr, case: told(lr, camera(scale, case.width), case.noise_std)  # noqa: E731
+    def known(lr: np.ndarray, case: Case) -> np.ndarray:
+        jpeg = {} if case.quality is None or not model.uses_jpeg else {"jpeg": case.quality}
+        return told(lr, physics=camera(scale, case.width), noise_std=case.noise_std, **jpeg)
+
     return found | {"known": known, "estimated": estimated}
 
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import NoReturn
 
-from isr_jax.config import ConfigError, UserError, did_you_mean
+from isr_jax.config import ConfigError, UserError
+from isr_jax.config.checks import did_you_mean
 from isr_jax.version import package_version
 
 COMMANDS = {
@@ -121,7 +122,7 @@ def dispatch(argv: list[str] | None = None) -> int | None:
 
 def command_main(name: str) -> Main:
     """Imports a command."""
-    module = "list_models" if name == "models" else name.replace("-", "_")  # isr_jax.models is a folder
+    module = "show_models" if name == "models" else name.replace("-", "_")  # isr_jax.models is a folder
     return importlib.import_module(f"isr_jax.{module}").main
 
 

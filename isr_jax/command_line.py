@@ -18,7 +18,8 @@ import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from isr_jax.config import ConfigError, did_you_mean
+from isr_jax.config import ConfigError
+from isr_jax.config.checks import did_you_mean
 
 try:
     import tyro

@@ -43,7 +43,7 @@ from isr_jax.serve_queue import Entry, PictureQueue, one_line, stream_zip
 from isr_jax.startup import prepare_process
 
 HOST = "127.0.0.1"
-FIELDS = ("model", *SIZES, "blur", "noise", "strength")
+FIELDS = ("model", *SIZES, "blur", "noise", "jpeg", "strength")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
     " img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -254,6 +254,7 @@ class Service:
             "words": {scale: str(estimate.at_scale(scale)) for scale in self._models.scales},
             "blur": blur,
             "noise": estimate.noise_std or 0,
+            "jpeg": None if estimate.jpeg is None else estimate.jpeg.quality,
             "confidence": estimate.confidence,
             "remarks": estimate.remarks,
         }

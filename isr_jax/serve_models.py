@@ -39,6 +39,8 @@ class Choices:
     """Whether it wants to be told the blur."""
     noise: bool
     """Whether it makes use of a noise level."""
+    jpeg: bool
+    """Whether it makes use of the quality of a JPEG file."""
 
     @classmethod
     def of(cls, name: str) -> "Choices":
@@ -57,6 +59,7 @@ class Choices:
             scale=config.scale,
             blur=needs_kernel(config.physics),
             noise=model.uses_noise_std,
+            jpeg=model.uses_error_std,
         )
 
     def read(self, asked: Mapping[str, str]) -> dict[str, Any]:
@@ -71,6 +74,7 @@ class Choices:
             **dict.fromkeys(SIZES[1:], side),
             "blur": (f"a width of 0 to {MAX_BLUR} pixels of the enlarged picture", 0, MAX_BLUR),
             "noise": (f"a level of 0 to {MAX_NOISE}", 0, MAX_NOISE),
+            "jpeg": ("a quality of 1 to 100", 1, 100),
             "strength": ("a share of 0 to 1", 0, 1),
         }
         numbers: dict[str, float | int] = {}
@@ -78,7 +82,7 @@ class Choices:
             if not (text := asked.get(field, "").strip()):
                 continue
             number = _number(text)
-            if (field == "blur" and not self.blur) or (field == "noise" and not self.noise):
+            if field in ("blur", "noise", "jpeg") and not getattr(self, field):
                 words, number = "none", math.nan
             if not least <= number <= most or (field in SIZES[1:] and number != int(number)):
                 raise ConfigError(f"the {field} is {text!r}; {self.name} takes {words}")
@@ -92,7 +96,7 @@ class Choices:
             known["size"] = (width, height)
         elif "longest" in numbers:
             known["size"] = int(numbers["longest"])
-        names = {"blur": "blur", "noise": "noise_std", "strength": "strength"}
+        names = {"blur": "blur", "noise": "noise_std", "jpeg": "jpeg", "strength": "strength"}
         return known | {argument: numbers[field] for field, argument in names.items() if field in numbers}
 
     def own_scale(self, size: tuple[int, ...], known: Mapping[str, Any]) -> int:
@@ -147,7 +151,7 @@ class Models:
         told: dict[str, Any] = {}
         if self.choices[name].blur:
             own = self.choices[name].own_scale(picture.pixels.shape, known)
-            told = estimate.at_scale(own).known(known)
+            told = estimate.at_scale(own).known(known, jpeg=self.choices[name].jpeg)
         return self._loaded[name].upscale_picture(picture, **known, **told)[0]
 
 

@@ -156,13 +156,17 @@ def _inspected(
     picture: Picture, model: Any, wanted: dict[str, Any], config: UpscaleConfig
 ) -> tuple[Picture, dict[str, Any]]:
     """Returns what is believed of a picture where the command line does not say it, and says so in its remarks."""
-    given = {name for name, value in (("blur", config.blur), ("noise_std", config.noise)) if value is not None}
-    if config.no_inspect or len(given) == 2:
+    said = {"blur": config.blur, "noise_std": config.noise, "jpeg": config.jpeg}
+    given = {name for name, value in said.items() if value is not None}
+    takes = {"blur", "noise_std"} | ({"jpeg"} if model.uses_jpeg else set())
+    if config.no_inspect or takes <= given:
         return picture, {} if "noise_std" in given else {"noise_std": 0.0}
     shape = picture.pixels.shape
     scale = model.own_scale(largest_factor(shape, choose_target(shape, **wanted).size))
     estimate = estimate_degradation(picture, scale=scale)
-    return replace(picture, remarks=(*picture.remarks, f"taken for: {estimate}")), estimate.known(given)
+    return replace(picture, remarks=(*picture.remarks, f"taken for: {estimate}")), estimate.known(
+        given, jpeg=model.uses_jpeg
+    )
 
 
 def _load(name: str, config: UpscaleConfig) -> Any:
@@ -178,6 +182,7 @@ def _load(name: str, config: UpscaleConfig) -> Any:
         num_stages=config.num_stages,
         blur=None if config.blur is None else read_blur(config.blur),
         noise_std=config.noise,
+        jpeg=config.jpeg,
         devices=int(devices) if devices is not None and devices.isdecimal() else devices,
         memory=config.memory,
     )

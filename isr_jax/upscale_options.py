@@ -49,8 +49,12 @@ class UpscaleConfig:
     (kernel.png)."""
     noise: Annotated[float | None, arg(aliases=["--noise-std"])] = None
     """Noise level of the pictures, standard deviation on the 0..255 scale; estimated from each by default."""
+    jpeg: float | None = None
+    """Quality of the JPEG files that the pictures come from, 1 to 100, for models that are told it; estimated from each
+    by default, or read from the file."""
     no_inspect: bool = False
-    """Of a model that is told them, take blur and noise that are not given for none, instead of estimating them."""
+    """Of a model that is told them, take blur, noise and JPEG that are not given for none, instead of estimating
+    them."""
     strength: float = 1.0
     """How much of what the network does is wanted: from 0, the solution without it, to 1."""
     shard: str | None = None

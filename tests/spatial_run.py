@@ -6,6 +6,7 @@ Prints a line of JSON for each case and number of devices: how far the result is
 device sent as the code counts, and as the compiled program says.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -57,6 +58,8 @@ plain = {"extrapolation": False, "projection": False, "physics": "bicubic", "num
 erd = ERDConfig(
     features=4, num_blocks=1, feedback_steps=0, kernel_size=3, resolution="lr", border="zero", carry_features=True
 )
+levels = dataclasses.replace(SEVERAL["prior"], noise_plane=True, error_plane=True)
+told_jpeg = random_model(ModelConfig(scale=2, **SEVERAL | {"prior": levels}))
 several_scales, kernel = random_model(ModelConfig(scale=2, **SEVERAL)), np.ones((5, 5)) / 25
 # Name, model, height and width (which do not divide by the devices), what is known, devices.
 CASES = {
@@ -72,6 +75,7 @@ CASES = {
     "paper x3": (lambda: released(scale=3), (53, 61), {}, (4,)),
     "paper kernel": (lambda: released(mode="kernel"), (60, 53), {"blur": kernel}, (2,)),
     "any x2": (lambda: several_scales, (41, 37), {"blur": kernel, "noise_std": 3.0}, (4,)),
+    "any, JPEG": (lambda: told_jpeg, (41, 37), {"blur": kernel, "noise_std": 3.0, "jpeg": 40}, (4,)),
     "any x2, two": (lambda: several_scales, (41, 37), {"blur": kernel}, (1, 2)),
     "any x3": (lambda: several_scales, (37, 41), {"blur": kernel, "scale": 3}, (4,)),
     "gradients": (

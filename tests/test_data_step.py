@@ -18,7 +18,8 @@ from isr_jax.config import ConfigError, ModelConfig
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.blur import Blur
 from isr_jax.physics.kernels import gaussian_kernel
-from isr_jax.physics.sampling import Bicubic, Decimation, Mosaic
+from isr_jax.physics.masking import Mosaic
+from isr_jax.physics.sampling import Bicubic, Decimation
 from isr_jax.solver.data_step import ClosedForm, ConjugateGradient, Gradient, make_data_step
 
 STACK = kernels(3)

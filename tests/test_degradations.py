@@ -56,7 +56,7 @@ def test_a_pair_is_the_judges(measured, scale):
 
 
 @pytest.mark.parametrize(("weight", "member"), [("bicubic", Bicubic), ("box", BoxAverage)])
-@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_the_reductions_are_kernels_of_the_same_family(weight, member, scale):
     config = DegradationConfig(**{weight: 1.0}, rounding="none", border="symmetric")
     hr = photographs(size=96)
@@ -104,9 +104,20 @@ def test_noise_and_jpeg_act_in_their_ranges_and_shares():
         for q in (10.0, 95.0)
     ]
     assert errors[0] > 2 * errors[1] > 0
-    half = draw(dataclasses.replace(plain, jpeg_quality=(10.0, 10.0), jpeg_free=0.5), photos).lr
-    untouched = (half == draw(plain, photos).lr).all((1, 2, 3))
+    half = draw(dataclasses.replace(plain, jpeg_quality=(10.0, 10.0), jpeg_free=0.5), photos)
+    untouched = (half.lr == draw(plain, photos).lr).all((1, 2, 3))
     assert 0.2 < float(untouched.mean()) < 0.8
+    np.testing.assert_array_equal(untouched, half.physics.error_std == 0)  # each is told what was done to it
+    np.testing.assert_array_equal(half.physics.outer.quality, jnp.where(untouched, jnp.inf, 10.0))
+
+
+def test_chroma_is_stored_coarser_for_a_share_of_the_pictures():
+    colours = jnp.asarray(np.random.default_rng(0).integers(0, 256, (24, 8, 8, 3)).repeat(4, 1).repeat(4, 2) * 1.0)
+    config = DegradationConfig(bicubic=1.0, kernel_size=9, jpeg_quality=(99.0, 100.0))
+    whole = draw(config, colours).lr
+    shared = draw(dataclasses.replace(config, jpeg_subsampled=0.5), colours).lr
+    other = jnp.abs(shared - whole).max((1, 2, 3)) > 10
+    assert 0.2 < float(other.mean()) < 0.8
 
 
 def test_kinds_are_drawn_by_their_weights(measured):

@@ -94,17 +94,18 @@ def resized_by_area(x, scale, new_scale):
     return blocks.mean((2, 4))
 
 
-@pytest.mark.parametrize(("scale", "new_scale"), [(4, 2), (4, 3), (2, 3)])
-def test_for_another_scale_it_sees_and_writes_the_same_pictures_by_area(scale, new_scale):
-    old = randomised(ERD(LR, channels=3, scale=scale, rngs=nnx.Rngs(0)))
-    new = ERD(LR, channels=3, scale=new_scale, rngs=nnx.Rngs(1))
+@pytest.mark.parametrize(("scale", "new_scale", "pictures"), [(4, 2, 1), (4, 3, 1), (2, 3, 2), (2, 1, 2)])
+def test_for_another_scale_it_sees_and_writes_the_same_pictures_by_area(scale, new_scale, pictures):
+    old = randomised(ERD(LR, channels=3, scale=scale, pictures=pictures, rngs=nnx.Rngs(0)))
+    new = ERD(LR, channels=3, scale=new_scale, pictures=pictures, rngs=nnx.Rngs(1))
     values = named(old, "")
-    values |= for_other_scale(values, scale, new_scale, channels=3)
+    values |= for_other_scale(values, scale, new_scale, channels=3, pictures=pictures)
     state = nnx.state(new, nnx.Param)
     for path, param in nnx.to_flat_state(state):
         param.set_value(jnp.asarray(values[".".join(map(str, path))], jnp.float32))
     nnx.update(new, state)
-    x, residual, carried = image((2, 5 * new_scale, 4 * new_scale, 3)), image((2, 5, 4, 3)), image((2, 5, 4, 8)) / 255
+    x = image((2, 5 * new_scale, 4 * new_scale, 3 * pictures))
+    residual, carried = image((2, 5, 4, 3)), image((2, 5, 4, 8)) / 255
     noise, features = new(x, residual, None, carried)
     expected, expected_features = old(resized_by_area(x, new_scale, scale), residual, None, carried)
     np.testing.assert_allclose(features, expected_features, atol=1e-4)
@@ -124,3 +125,5 @@ def test_configurations_without_a_meaning_are_refused():
         ERDConfig(kernel_size=4)
     with pytest.raises(ConfigError, match="resolution"):
         ERDConfig(carry_features=True)
+    with pytest.raises(ConfigError, match="noise_plane"):
+        ERDConfig(error_plane=True)

@@ -12,9 +12,10 @@ from PIL.PngImagePlugin import PngInfo
 from random_model import SEVERAL, random_model, save_random_model
 
 import isr_jax
-from isr_jax import info, list_models
+from isr_jax import info, show_models
 from isr_jax.__main__ import dispatch, exit_code
-from isr_jax.config import ModelConfig, did_you_mean
+from isr_jax.config import ModelConfig
+from isr_jax.config.checks import did_you_mean
 from isr_jax.inference.upscaler import Upscaler, load
 from isr_jax.models.model_file import shipped_models
 from isr_jax.version import package_version
@@ -37,7 +38,7 @@ def refused(capfd, *argv) -> str:
 
 
 def test_all_models_are_listed_with_what_they_are_for(capfd):
-    assert exit_code(list_models.main, []) == 0
+    assert exit_code(show_models.main, []) == 0
     rows = capfd.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows[1:]] == [*shipped_models(), "bicubic"]
     [row] = [row for row in rows if row.startswith("isr-lite-x2-free")]

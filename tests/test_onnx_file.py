@@ -109,6 +109,19 @@ def test_a_model_that_is_told_blur_and_noise(photograph):
         export_onnx(model, scale=4)
 
 
+def test_a_model_that_is_told_the_quality_of_a_file(photograph):
+    config = any_model().config
+    prior = dataclasses.replace(config.erd, error_plane=True)
+    model, lr = random_model(dataclasses.replace(config, prior=prior)), crops(photograph, 3, 9, 14)
+    kernel, noise_std = np.full((3, 3), 1 / 9, np.float32), np.zeros(3, np.float32)
+    known = {"kernel": kernel, "noise_std": noise_std, "jpeg": np.array([0, 40, 75])}
+    got = run(export_onnx(model), input=planar(lr), **known)
+    jpeg = [np.inf, 40, 75]
+    expected = Upscaler(model).upscale_batch(lr, value_range=1, blur=kernel, noise_std=noise_std, jpeg=jpeg)
+    np.testing.assert_allclose(got, planar(expected), atol=0.01 * GREY_LEVEL)
+    assert np.abs(expected[1] - Upscaler(model).upscale_batch(lr, value_range=1, blur=kernel)[1]).max() > GREY_LEVEL
+
+
 @pytest.mark.parametrize("physics", ["bicubic", "box", "decimation", "none"])
 def test_the_other_physics(physics, photograph):
     config = ModelConfig(scale=3, num_stages=2, per_stage=True, physics=physics, learned_step=physics == "box")

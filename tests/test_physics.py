@@ -16,11 +16,12 @@ from isr_jax.physics.blur import Blur
 from isr_jax.physics.check import check_physics
 from isr_jax.physics.fourier import closed_form, closed_form_tapered, fast_size
 from isr_jax.physics.kernels import as_kernels, gaussian_kernel, pad_kernels
+from isr_jax.physics.masking import Mask, Mosaic
 from isr_jax.physics.names import make_physics
 from isr_jax.physics.physics import Physics
 from isr_jax.physics.resampling import DENSE_SIZE
 from isr_jax.physics.resize import imresize
-from isr_jax.physics.sampling import Bicubic, BoxAverage, Decimation, Identity, Mask, Mosaic, Resize
+from isr_jax.physics.sampling import Bicubic, BoxAverage, Decimation, Identity, Resize
 
 RELEASED = ["released_bicubic", "released_bilinear", "released_kernel", "released_decimation"]
 

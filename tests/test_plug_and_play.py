@@ -12,7 +12,8 @@ from test_physics import Lens, kernels, random
 
 from isr_jax.config import ConfigError, ERDConfig
 from isr_jax.physics.blur import Blur
-from isr_jax.physics.sampling import Bicubic, Decimation, Identity, Mask
+from isr_jax.physics.masking import Mask
+from isr_jax.physics.sampling import Bicubic, Decimation, Identity
 from isr_jax.solver.data_step import ClosedForm, ConjugateGradient, Gradient
 from isr_jax.solver.denoiser import Denoiser
 from isr_jax.solver.erd import ERD

@@ -1,8 +1,6 @@
 """The programs of a few lines that the library is for, as a user writes them: public names alone."""
 
 import importlib
-import pkgutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -49,54 +47,6 @@ def psnr(x, truth, border=4):
     inside = slice(border, -border)
     error = np.clip(np.asarray(x, np.float64), 0, 255) - np.asarray(truth, np.float64)
     return 10 * np.log10(255**2 / np.mean(error[..., inside, inside, :] ** 2))
-
-
-PUBLIC = [
-    "Bicubic",
-    "Blur",
-    "BoxAverage",
-    "ClosedForm",
-    "ConjugateGradient",
-    "Decimation",
-    "Denoiser",
-    "Estimate",
-    "Gradient",
-    "Identity",
-    "Mask",
-    "Mosaic",
-    "Physics",
-    "Resize",
-    "check_physics",
-    "estimate_degradation",
-    "fit",
-    "half_quadratic_splitting",
-    "load",
-    "proximal_gradient",
-    "run_benchmark",
-]
-
-
-def test_the_public_names_come_when_they_are_asked_for_and_nothing_heavy_before():
-    code = """
-import sys, time
-start = time.perf_counter()
-import isr_jax
-seconds = time.perf_counter() - start
-heavy = {"jax", "numpy", "flax", "isr_jax.config"} & set(sys.modules)
-print(heavy, seconds, *isr_jax.__all__, sep="\\n")
-assert set(isr_jax.__all__) <= set(dir(isr_jax)), dir(isr_jax)
-for name in isr_jax.__all__:
-    assert getattr(isr_jax, name).__name__ == name
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy, seconds, *names = result.stdout.splitlines()
-    assert names == PUBLIC
-    assert heavy == "set()"
-    assert float(seconds) < 0.1  # 7 ms on an idle machine
-    modules = {module.name for module in pkgutil.iter_modules(isr_jax.__path__)}
-    assert not modules & set(PUBLIC)  # the module, once imported, would take the name's place
-    with pytest.raises(AttributeError, match="no attribute 'bicubic'"):
-        _ = isr_jax.bicubic
 
 
 # ------------------------------------------------------------------------------------------------- one's own camera

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
 
-OTHERS = ("paper x3", "paper kernel", "any x3", "any x2, two", "gradients", "lite-x4")
+OTHERS = ("paper x3", "paper kernel", "any x3", "any, JPEG", "any x2, two", "gradients", "lite-x4")
 OTHERS += ("paper, all stages", "two axes, all stages", "any, all stages")
 
 

@@ -1,5 +1,6 @@
 """isr_jax.upscale: files, folders and pipes through the command, good ones and bad ones."""
 
+import dataclasses
 import io
 import re
 import subprocess
@@ -176,6 +177,37 @@ def test_a_model_that_is_told_a_blur_is_told_what_the_picture_shows(tmp_path, ca
         np.testing.assert_allclose(read_image(tmp_path / "b.png").pixels.astype(int), expected, atol=1)
     assert run(tmp_path / "a.png", "-o", tmp_path / "c.png", "--model", model_file, "--quiet") == 0
     assert capfd.readouterr().err == ""
+    assert run(tmp_path / "a.png", "-o", tmp_path / "c.png", "--model", model_file, "--jpeg", 50, "--overwrite") == 2
+    assert "was not trained on JPEG files" in (said := capfd.readouterr().err)
+    assert "leave out --jpeg" in said
+
+
+def test_a_model_that_is_told_the_quality_of_a_file_is_told_the_files_own(tmp_path, capfd):
+    prior = dataclasses.replace(SEVERAL["prior"], noise_plane=True, error_plane=True)
+    model, model_file = random_model(ModelConfig(scale=2, **SEVERAL | {"prior": prior})), tmp_path / "any.safetensors"
+    save_model(model_file, model)
+    photo = imresize(np.random.default_rng(0).uniform(0, 255, (12, 14, 3)), size=(48, 56)).clip(0, 255).astype("u1")
+    Image.fromarray(photo).save(tmp_path / "a.jpg", quality=30)
+    pixels, estimate = read_image(tmp_path / "a.jpg").pixels, estimate_degradation(tmp_path / "a.jpg", scale=3)
+    upscaler, results = Upscaler(model), []
+    for options, known in [
+        ([], estimate.known(jpeg=True)),
+        (["--jpeg", 90], estimate.known(jpeg=True) | {"jpeg": 90}),
+        (["--no-inspect"], {"noise_std": 0.0}),
+    ]:
+        argv = ["-o", tmp_path / "b.png", "--overwrite", "--model", model_file, "--scale", 3, *options]
+        assert run(tmp_path / "a.jpg", *argv) == 0
+        results.append(read_image(tmp_path / "b.png").pixels.astype(int))
+        np.testing.assert_allclose(results[-1], upscaler.upscale(pixels, scale=3, **known), atol=1)
+    assert estimate.known(jpeg=True)["jpeg"] == 30
+    assert np.abs(results[0] - results[1]).max() > 1
+    compilations = upscaler.compilations
+    upscaler.upscale(pixels, scale=3, **estimate.known(jpeg=True) | {"jpeg": 77})
+    assert upscaler.compilations == compilations  # any quality, and none at all, are one program
+    upscaler.upscale(pixels, scale=3, **estimate.known())
+    assert upscaler.compilations == compilations
+    assert run(tmp_path / "a.jpg", "-o", tmp_path / "b.png", "--overwrite", "--model", model_file, "--jpeg", 0) == 2
+    assert "--jpeg is 0" in capfd.readouterr().err
 
 
 def test_blur_noise_and_scale_through_every_door(pixels, tmp_path, capfd, monkeypatch):

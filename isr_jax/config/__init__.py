@@ -6,17 +6,15 @@ the remedy.
 
 from typing import Any
 
-from isr_jax.config.checks import ConfigError, UserError, config_from_dict, config_to_dict, did_you_mean, read_config
+from isr_jax.config.checks import ConfigError, UserError, config_from_dict, config_to_dict, read_config
 from isr_jax.config.degradation import SYNTHESIS_REMOVED, DegradationConfig
 from isr_jax.config.model import ERDConfig, ModelConfig, PriorConfig
+from isr_jax.config.optimization import LossConfig, OptimizerConfig, ScheduleConfig
 from isr_jax.config.training import (
     CheckpointConfig,
     DataConfig,
     EvalConfig,
-    LossConfig,
-    OptimizerConfig,
     ParallelConfig,
-    ScheduleConfig,
     TrainConfig,
 )
 
@@ -37,7 +35,6 @@ __all__ = [
     "UserError",
     "config_from_dict",
     "config_to_dict",
-    "did_you_mean",
     "read_config",
 ]
 

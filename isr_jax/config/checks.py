@@ -19,11 +19,25 @@ T = TypeVar("T")
 
 
 class UserError(Exception):
-    """Something the user can mend: one line that names the file or field and the remedy. Commands exit with 1."""
+    """Something the user can mend: one line that names the file or field and the remedy. Commands exit with 1.
+
+    Example:
+      >>> try:
+      ...     isr_jax.read_image("absent.png")
+      ... except isr_jax.UserError as error:
+      ...     print(error)
+      absent.png: No such file or directory
+    """
 
 
 class ConfigError(UserError, ValueError):
-    """A command line or configuration that cannot be used. Commands exit with 2."""
+    """A command line or configuration that cannot be used. Commands exit with 2.
+
+    Example:
+      >>> isr_jax.Bicubic(0)
+      Traceback (most recent call last):
+      isr_jax.config.checks.ConfigError: Bicubic has the scale 0; it must be a whole number of at least 1
+    """
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -154,7 +168,13 @@ TYPE = "type"
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:
-    """Returns the configuration as nested dicts, lists and scalars, as JSON stores it."""
+    """Returns the configuration as nested dicts, lists and scalars, as JSON stores it.
+
+    Example:
+      >>> from isr_jax.config import EvalConfig, config_to_dict
+      >>> config_to_dict(EvalConfig(data=("Set5",), every="10min"))
+      {'data': ['Set5'], 'every': '10min', 'log_every': 50}
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, Config):
@@ -173,8 +193,16 @@ def config_to_dict(config: Any) -> dict[str, Any]:
 def config_from_dict(cls: type[T], values: dict[str, Any], prefix: str = "") -> T:
     """Builds the configuration `cls` from what `config_to_dict` returned.
 
+    Args:
+      cls: The class.
+      values: By the names of its fields; those that are absent have their defaults.
+      prefix: What errors put before a field's name.
     Raises:
       ConfigError: If a field is unknown, or a value is not of its field's type or range.
+    Example:
+      >>> from isr_jax.config import ModelConfig, config_from_dict
+      >>> config_from_dict(ModelConfig, {"scale": 3, "prior": {"features": 32}}).prior.features
+      32
     """
     defaults: dict[str, Any] = {field.name: field.default_factory for field in dataclasses.fields(cls)}  # pyright: ignore
     unknown = sorted(set(values) - set(defaults))
@@ -199,6 +227,12 @@ def read_config(cls: type[T], path: Path) -> T:
 
     Raises:
       ConfigError: If there is no such file, or it does not hold one.
+    Example:
+      >>> from pathlib import Path
+      >>> from isr_jax.config import TrainConfig, read_config
+      >>> _ = Path("config.json").write_text('{"steps": 100, "model": {"scale": 2}}')
+      >>> read_config(TrainConfig, Path("config.json")).model.scale
+      2
     """
     try:
         return config_from_dict(cls, json.loads(path.read_text(encoding="utf-8")))

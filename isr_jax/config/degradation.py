@@ -17,7 +17,13 @@ SYNTHESIS_REMOVED = (
 
 @dataclass(frozen=True, kw_only=True)
 class DegradationConfig(Config):
-    """A mixture of blurs, drawn for each patch by their weights, then sampling, noise and JPEG; inactive by default."""
+    """A mixture of blurs, drawn for each patch by their weights, then sampling, noise and JPEG; inactive by default.
+
+    Example:
+      >>> from isr_jax.config import DegradationConfig
+      >>> DegradationConfig(gaussian=3.0, motion=1.0, noise_std=(0.0, 10.0)).active
+      True
+    """
 
     group: ClassVar[str] = "data.degradation."
 
@@ -51,6 +57,8 @@ class DegradationConfig(Config):
     """Share of the patches that are not compressed."""
     jpeg_quality: tuple[Quality, Quality] | None = None
     """Range of the quality at which the other LR patches are compressed; None: none is."""
+    jpeg_subsampled: Fraction = 0.0
+    """Share of these whose chroma is stored for 2x2 pixels at once (4:2:0)."""
     rounding: Literal["round", "floor", "none"] = "round"
     """Of the LR patches to 8 bits: with their noise, as in a file; or before it, cut off, as arithmetic on 8 bits
     does; or not at all."""
@@ -58,7 +66,8 @@ class DegradationConfig(Config):
     """What lies beyond a patch: the picture, cut off after the reduction, so that borders look as in a photograph; or
     what the solver's physics is told: the patch's mirror image, or the patch again."""
     told: str = "physics"
-    """What the solver is told: the very physics of each patch, or one for all by its name, as "bicubic"."""
+    """What the solver is told: the very physics of each patch, quality and all, or one for all by its name, as
+    "bicubic"."""
     told_noise: bool = True
     """Whether the solver is told the noise level of each patch; else it estimates it, if it needs it."""
 

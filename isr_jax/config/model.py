@@ -8,7 +8,19 @@ from isr_jax.config.checks import Config, ConfigError, Count, Natural, Positive,
 
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig(Config):
-    """A network of the proximal step. A subclass, a frozen dataclass of its own, is all that another network needs."""
+    """A network of the proximal step. A subclass, a frozen dataclass of its own, is all that another network needs.
+
+    Example:
+      >>> from dataclasses import dataclass
+      >>> from typing import ClassVar
+      >>> from isr_jax.config import ModelConfig, PriorConfig
+      >>> @dataclass(frozen=True, kw_only=True)
+      ... class UNetConfig(PriorConfig):
+      ...     implementation: ClassVar[str] = "my_package.unet:UNet"
+      ...     depth: int = 3
+      >>> ModelConfig(prior=UNetConfig(depth=4)).prior.depth
+      4
+    """
 
     group: ClassVar[str] = "model.prior."
     implementation: ClassVar[str]
@@ -30,7 +42,13 @@ class PriorConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ERDConfig(PriorConfig):
-    """The encoder - resnet - decoder network, the prior of the solver. The defaults are the released network."""
+    """The encoder - resnet - decoder network, the prior of the solver. The defaults are the released network.
+
+    Example:
+      >>> from isr_jax.config import ERDConfig
+      >>> ERDConfig(resolution="lr", num_blocks=14, feedback_steps=0, border="zero", weight_norm=False).features
+      64
+    """
 
     implementation: ClassVar[str] = "isr_jax.solver.erd:ERD"
 
@@ -57,6 +75,8 @@ class ERDConfig(PriorConfig):
     always. tf32: an accelerator's fast products of float32 (10 bits on a GPU); on CPU the same as float32."""
     noise_plane: bool = False
     """Whether the network sees the noise level, as a constant plane beside the picture."""
+    error_plane: bool = False
+    """Whether it also sees the level of the error that the physics knows of, as of a JPEG file, in a plane behind."""
     carry_features: bool = False
     """Whether a stage also sees the features of the stage before; only at LR resolution."""
 
@@ -64,13 +84,21 @@ class ERDConfig(PriorConfig):
         super().__post_init__()
         if self.kernel_size % 2 == 0:
             raise ConfigError(f"model.prior.kernel_size is {self.kernel_size}; choose an odd number")
+        if self.error_plane and not self.noise_plane:
+            raise ConfigError("model.prior.error_plane needs model.prior.noise_plane=true")
         if self.carry_features and self.resolution != "lr":
             raise ConfigError('model.prior.carry_features needs model.prior.resolution="lr"')
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Config):
-    """The unrolled solver. The defaults are the released network, ISRResCNet x4."""
+    """The unrolled solver. The defaults are the released network, ISRResCNet x4.
+
+    Example:
+      >>> from isr_jax.config import ModelConfig
+      >>> ModelConfig(scale=2, num_stages=3, physics="bicubic", data_step="conjugate_gradient").all_scales
+      (2,)
+    """
 
     group: ClassVar[str] = "model."
 

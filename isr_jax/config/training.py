@@ -1,8 +1,7 @@
-"""A training run: data, criterion, optimiser, devices, records."""
+"""A training run: data, devices, records, and what `isr_jax.config.optimization` describes."""
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -10,31 +9,32 @@ from isr_jax.config.checks import (
     Config,
     ConfigError,
     Count,
-    Decay,
-    Fraction,
     Interval,
     Natural,
     NotNegative,
-    Positive,
     Within,
-    check_name,
-    locate,
-    locate_in,
 )
 from isr_jax.config.degradation import SYNTHESIS_REMOVED, DegradationConfig
 from isr_jax.config.model import ModelConfig
+from isr_jax.config.optimization import LossConfig, OptimizerConfig, ScheduleConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig(Config):
-    """What to train on, and how patches are drawn from it."""
+    """What to train on, and how patches are drawn from it.
+
+    Example:
+      >>> from isr_jax.config import DataConfig
+      >>> DataConfig(train=("photos/",), patch_size=48, placement="memory").batch_size
+      16
+    """
 
     group: ClassVar[str] = "data."
     removed: ClassVar[dict[str, str]] = {"synthesis": SYNTHESIS_REMOVED}
 
     train: tuple[str, ...] = ()
-    """Folders of HR pictures (or of HR/ and LRx<scale>/), packs of them (isr-jax pack), or DIV2K by its TFDS name, as
-    "div2k/bicubic_x4"."""
+    """Folders of HR pictures (or of HR/ and LRx<scale>/), packs of them (isr-jax pack), DIV2K by its TFDS name, as
+    "div2k/bicubic_x4", or module:Class, a sequence of one's own (`isr_jax.training.own_pictures`)."""
     cache_dir: str = ""
     """Where sub-images are kept between runs; empty: $ISR_JAX_CACHE, else isr_jax in $XDG_CACHE_HOME or ~/.cache."""
     tile_size: Count = 480
@@ -74,115 +74,14 @@ class DataConfig(Config):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig(Config):
-    """The training criterion, on intensities in 0..1."""
-
-    group: ClassVar[str] = "loss."
-
-    kind: str = "l1"
-    """l1: mean absolute error; l2: mean squared error; charbonnier: mean of sqrt(error^2 + epsilon^2); or
-    module:function, written like those of `isr_jax.training.losses`."""
-    epsilon: Positive = 1e-3
-    """Of the Charbonnier loss."""
-    stages: Literal["last", "all"] = "last"
-    """Which stages' pictures are compared with the HR picture."""
-    earlier_weight: NotNegative = 0.5
-    """Weight of each stage (stages="all") or window (truncated back-propagation) that is not the last."""
-    window: Natural = 0
-    """Truncated back-propagation: an update after every `window` stages (k1); 0: one update, after all stages."""
-    depth: Natural = 0
-    """Truncated back-propagation: how many stages each update sees (k2); 0: as many as `window`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_name(self.kind, "isr_jax.training.losses", "loss.kind")
-        if self.depth and not self.window:
-            raise ConfigError("loss.depth has a meaning only with loss.window")
-        if self.window and self.stages == "all":
-            raise ConfigError('loss.window compares each window\'s last stage; it needs loss.stages="last"')
-        if self.depth > self.window and self.depth % self.window:
-            raise ConfigError(
-                f"loss.depth is {self.depth}; beyond loss.window it must be a multiple of it, {self.window}"
-            )
-
-    def build(self) -> Callable[..., Any]:
-        """Returns the loss, a function of an estimate and its target on 0..255."""
-        return locate_in(self.kind, "isr_jax.training.losses", "loss.kind")(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig(Config):
-    """The optimiser and the average of the weights."""
-
-    group: ClassVar[str] = "optimizer."
-
-    kind: str = "adam"
-    """The update rule: adam, amsgrad, adamw, muon (orthogonalises the updates of the kernels from features to features,
-    the 1x1 of the feedback included; the rest is NAdam's); or module:function, as `isr_jax.training.optimizers` has."""
-    b1: Decay = 0.9
-    """Decay of the first moment (of "muon" for what is NAdam's; its own momentum is 0.95)."""
-    b2: Decay = 0.999
-    """Decay of the second moment."""
-    epsilon: Positive = 1e-8
-    """Added to the root of the second moment."""
-    weight_decay: NotNegative = 0.0
-    """Of "adamw" alone."""
-    clip_norm: NotNegative = 0.0
-    """Largest global norm of the gradient, for a loss on 0..1; 0: not clipped."""
-    accumulate: Count = 1
-    """Parts in which a batch is computed, one after the other, before its one update."""
-    ema_decay: Decay = 0.999
-    """Decay of the averaged weights, those that are evaluated and exported; 0: the weights themselves."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_name(self.kind, "isr_jax.training.optimizers", "optimizer.kind")
-        if self.weight_decay and self.kind in ("adam", "amsgrad", "muon"):
-            raise ConfigError('optimizer.weight_decay has a meaning only with optimizer.kind="adamw"')
-
-    def build(self) -> Any:
-        """Returns the update rule without the learning rate, an `optax.GradientTransformation`.
-
-        Its updates are to be multiplied by minus the rate.
-        """
-        rule = locate_in(self.kind, "isr_jax.training.optimizers", "optimizer.kind")(self)
-        return locate("isr_jax.training.optimizers:complete", "optimizer")(rule, self.clip_norm, self.weight_decay)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduleConfig(Config):
-    """The learning rate over the steps."""
-
-    group: ClassVar[str] = "schedule."
-
-    kind: str = "cosine"
-    """What happens after the warm-up: constant, multistep, cosine, wsd (constant, and a decay at the end: for a length
-    that is not known from the start); or module:function, as `isr_jax.training.schedules` has."""
-    learning_rate: Positive = 1e-3
-    """The largest learning rate."""
-    warmup_steps: Natural = 0
-    """Steps over which the rate rises linearly from 0."""
-    final_fraction: Fraction = 0.01
-    """Of "cosine" and "wsd": the last rate, as a fraction of the largest."""
-    decay_steps: Annotated[int, Within(2)] = 2000
-    """Of "wsd": the last steps, over which the rate falls; 10 to 20 % of all are enough (arXiv 2405.18392)."""
-    milestones: tuple[Annotated[float, Within(0, 1, open_least=True, open_most=True)], ...] = (0.5, 0.8)
-    """Of "multistep": when the rate falls, as fractions of all steps."""
-    factor: Positive = 0.1
-    """Of "multistep": by what the rate is multiplied at each milestone."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_name(self.kind, "isr_jax.training.schedules", "schedule.kind")
-
-    def build(self, steps: int) -> Callable[..., Any]:
-        """Returns the learning rate as a function of the step, for a run of `steps`."""
-        return locate_in(self.kind, "isr_jax.training.schedules", "schedule.kind")(self, steps)
-
-
-@dataclass(frozen=True, kw_only=True)
 class ParallelConfig(Config):
-    """Which devices and processes share a step."""
+    """Which devices and processes share a step.
+
+    Example:
+      >>> from isr_jax.config import ParallelConfig
+      >>> ParallelConfig(coordinator="10.0.0.1:1234", num_processes=2, process_index=1).timeout
+      300
+    """
 
     group: ClassVar[str] = "parallel."
 
@@ -212,7 +111,13 @@ class ParallelConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig(Config):
-    """What is saved, and when."""
+    """What is saved, and when.
+
+    Example:
+      >>> from isr_jax.config import CheckpointConfig
+      >>> CheckpointConfig(every="10min", keep=3).every
+      '10min'
+    """
 
     group: ClassVar[str] = "checkpoint."
 
@@ -230,7 +135,13 @@ class CheckpointConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig(Config):
-    """What is measured during training."""
+    """What is measured during training.
+
+    Example:
+      >>> from isr_jax.config import EvalConfig
+      >>> EvalConfig(data=("Set5/",), every=500).log_every
+      50
+    """
 
     group: ClassVar[str] = "eval."
 
@@ -247,7 +158,15 @@ class EvalConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Config):
-    """A training run."""
+    """A training run.
+
+    Example:
+      >>> from isr_jax.config import DataConfig, ModelConfig, TrainConfig
+      >>> config = TrainConfig(model=ModelConfig(scale=2), data=DataConfig(train=("photos/",)), steps=1000)
+      >>> TrainConfig(steps=1000, epochs=2.0)
+      Traceback (most recent call last):
+      isr_jax.config.checks.ConfigError: give the duration either as steps or as epochs, greater than 0
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     """The network."""

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from isr_jax.config import ConfigError
+from isr_jax.physics.jpeg import Jpeg
 from isr_jax.physics.kernels import as_kernels, gaussian_kernel
 from isr_jax.physics.names import make_physics
 from isr_jax.physics.physics import Physics
@@ -75,6 +76,7 @@ def make_conditions(
     physics: Physics | None,
     blur: Blur | None,
     noise_std: Any,
+    jpeg: Any = None,
     scale: int | None = None,
 ) -> Conditions:
     """Returns what is known of LR pictures. Kernels that do not fit them say so when the model is compiled.
@@ -85,6 +87,7 @@ def make_conditions(
       physics: Of the pictures.
       blur: Instead of a physics: a blur before the model's own.
       noise_std: For all pictures or for each, on 0..255.
+      jpeg: Quality of the files that they come from, for all or for each; infinite: none. None: what the physics knows.
       scale: Of the physics; by default what is given has, or the model.
     Raises:
       ConfigError: If something of it does not fit the pictures or the model.
@@ -112,4 +115,9 @@ def make_conditions(
         noise_std = np.broadcast_to(np.asarray(noise_std, np.float32), lr_shape[:1])
         if not ((noise_std >= 0) & (noise_std < math.inf)).all():
             raise ConfigError(f"`noise_std` is {noise_std.min():g}; it is a level on the 0..255 scale, 0 or more")
+    if jpeg is not None:
+        jpeg = np.asarray(jpeg, np.float32)
+        if jpeg.shape not in ((), lr_shape[:1]) or not ((jpeg >= 1) & ((jpeg <= 100) | np.isinf(jpeg))).all():
+            raise ConfigError(f"`jpeg` is {jpeg}; it is the quality of the file, 1 to 100, one for all or one each")
+        physics = Jpeg(np.broadcast_to(jpeg, lr_shape[:1])) @ physics
     return Conditions(physics, noise_std)

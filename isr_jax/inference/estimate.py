@@ -65,7 +65,17 @@ class Jpeg:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What is believed of a picture. None stands for "cannot tell"."""
+    """What is believed of a picture. None stands for "cannot tell".
+
+    Example:
+      >>> estimate = isr_jax.Estimate(
+      ...     scale=2, blur=(0.8, 0.8, 0.0), blur_std=0.8, noise_std=3.0, jpeg=None, enlarged=None, confidence=0.7
+      ... )
+      >>> print(estimate)
+      blur 0.8 px, noise 3.0, no JPEG
+      >>> estimate.physics().apply(jnp.ones((1, 32, 32, 3))).shape
+      (1, 16, 16, 3)
+    """
 
     scale: float | int
     """By what the picture is to be enlarged: HR pixels are that much smaller than its own."""
@@ -121,17 +131,22 @@ class Estimate:
         kernel = gaussian_kernel(self.blur[:2], math.radians(self.blur[2]), radius=4 * sample.scale)
         return sample @ Blur(kernel)
 
-    def known(self, given: Container[str] = ()) -> dict[str, Any]:
+    def known(self, given: Container[str] = (), *, jpeg: bool = False) -> dict[str, Any]:
         """Returns what `Upscaler.upscale` is to be told, for a model that is told a blur: `physics` and `noise_std`.
 
         Of pictures that were compressed hard, whose blur is estimated badly, MATLAB's reduction alone is told.
 
         Args:
-          given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`.
+          given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`, `jpeg`.
+          jpeg: Whether the model is told the quality of a JPEG, too: `jpeg`.
         """
         trusted = self if self.blur_is_told else replace(self, blur=None)
         known: dict[str, Any] = {} if "blur" in given or "physics" in given else {"physics": trusted.physics()}
-        return known if "noise_std" in given else known | {"noise_std": self.noise_std or 0.0}
+        if "noise_std" not in given:
+            known["noise_std"] = self.noise_std or 0.0
+        if jpeg and self.jpeg is not None and "jpeg" not in given:
+            known["jpeg"] = self.jpeg.quality
+        return known
 
     @property
     def blur_is_told(self) -> bool:
@@ -163,6 +178,9 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4) -> Estimate:
       ConfigError: If the scale is not positive.
       UserError: If the file cannot be read.
       TypeError: If it is no picture.
+    Example:
+      >>> print(isr_jax.estimate_degradation(np.zeros((32, 32), np.uint8)))
+      blur: cannot tell, noise 0.0, no JPEG
     """
     if not 0 < scale < math.inf:
         raise ConfigError(f"`scale` is {scale}; it is by what the picture is to be enlarged, such as 4")

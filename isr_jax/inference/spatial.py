@@ -121,6 +121,11 @@ class SpreadPrior(nnx.Module):
         return self.inner.uses_noise_std
 
     @property
+    def uses_error_std(self) -> bool:
+        """The inner one's."""
+        return getattr(self.inner, "uses_error_std", False)
+
+    @property
     def reach(self) -> int:
         """The inner one's."""
         return self.inner.reach
@@ -165,6 +170,11 @@ class SpreadPhysics(Physics):
     def start_reach(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Of the initial estimate, likewise."""
         return None if self.inner.lr_size is not None else self.inner.start_reach
+
+    @property
+    def error_std(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The inner one's."""
+        return self.inner.error_std
 
     def axes(self) -> Any:
         """Returns those of the inner one."""

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import Image
 
-from isr_jax.config import ConfigError
+from isr_jax.config import ConfigError, ModelConfig
 from isr_jax.inference.arrays import array_of, give_back
 from isr_jax.inference.conditions import Blur, blur_kernels, make_conditions
 from isr_jax.inference.intensities import grey_level
@@ -22,6 +22,7 @@ from isr_jax.inference.memory_limit import read_memory
 from isr_jax.inference.runner import Runner, Tell, Wanted
 from isr_jax.inference.sizes import Fit, Size, Target, agree, choose_target, cut_picture, largest_factor
 from isr_jax.models.model_file import load_model
+from isr_jax.physics.jpeg import Jpeg
 from isr_jax.physics.physics import Physics
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import fill_transparent, read_image, scaled_picture
@@ -46,6 +47,7 @@ def load(
     physics: Physics | None = None,
     blur: Blur | None = None,
     noise_std: float | int | None = None,
+    jpeg: float | int | None = None,
     batch_size: int = 16,
     devices: int | str | None = None,
     memory: int | float | str | None = None,
@@ -57,6 +59,10 @@ def load(
     Raises:
       ConfigError: If there is no such model, or an option does not fit it.
       UserError: If the file is damaged.
+    Example:
+      >>> model = isr_jax.load("isr-lite-x2")
+      >>> model.upscale(np.full((8, 8, 3), 100, np.uint8)).shape
+      (16, 16, 3)
     """
     return Upscaler(
         load_model(model),
@@ -67,6 +73,7 @@ def load(
         physics=physics,
         blur=blur,
         noise_std=noise_std,
+        jpeg=jpeg,
         batch_size=batch_size,
         devices=devices,
         memory=memory,
@@ -74,7 +81,18 @@ def load(
 
 
 class Upscaler:
-    """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far."""
+    """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far.
+
+    Example:
+      >>> isr_jax.load("isr-lite-x2", ensemble=True)
+      Upscaler('isr-lite-x2': ISRResCNet(x2, bicubic, 1 stage, 595,022 parameters), ensemble)
+    """
+
+    config: ModelConfig
+    scales: tuple[int, ...]
+    num_parameters: int
+    macs_per_pixel: float
+    """Multiply-adds of the convolutions per HR pixel; `scale`, `num_stages` and so on are as asked for."""
 
     def __init__(
         self,
@@ -87,6 +105,7 @@ class Upscaler:
         physics: Physics | None = None,
         blur: Blur | None = None,
         noise_std: float | int | None = None,
+        jpeg: float | int | None = None,
         batch_size: int = 16,
         devices: int | str | None = None,
         memory: int | float | str | None = None,
@@ -104,6 +123,8 @@ class Upscaler:
           blur: Instead of a physics, a blur before the model's own: a standard deviation in HR pixels, (std, std, angle
             in degrees), or a kernel (k, k) or (k, k, C), what a point becomes.
           noise_std: Noise level of such pictures on the 0..255 scale; estimated from each by default.
+          jpeg: Quality, 1 to 100, of the JPEG files that such pictures come from, for models that are told it; by
+            default they were never compressed.
           batch_size: Most pictures that run together.
           devices: Of how many each picture is shared, or "all", those of all processes that `jax.distributed` joined
             (which then all give the same pictures). By default devices share batches, each picture stays on one.
@@ -119,6 +140,10 @@ class Upscaler:
             raise ConfigError(f"{name} makes no use of a noise level: leave out `noise_std`")
         if noise_std is not None and not 0 <= noise_std < math.inf:
             raise ConfigError(f"`noise_std` is {noise_std}; it is a level on the 0..255 scale, 0 or more")
+        if jpeg is not None and not model.uses_error_std:
+            raise ConfigError(f"{name} was not trained on JPEG files and makes no use of a quality: leave out `jpeg`")
+        if jpeg is not None and not 1 <= jpeg <= 100:
+            raise ConfigError(f"`jpeg` is {jpeg}; it is the quality of the files, 1 to 100")
         self.config, self.name, self.ensemble, self.batch_size = config, name, ensemble, batch_size
         self.num_stages = config.num_stages if num_stages is None else num_stages
         self.scale, self.scales = config.scale if scale is None else scale, config.all_scales
@@ -126,7 +151,7 @@ class Upscaler:
             raise ConfigError(f"`scale` is {scale}; {name} is made for {self._made_for}")
         self.num_parameters = sum(leaf.size for leaf in jax.tree.leaves(model))
         self.macs_per_pixel = model.macs_per_pixel(self.num_stages, self.scale) * (8 if ensemble else 1)
-        self._physics, self._noise_std = physics, noise_std
+        self._physics, self._noise_std, self._jpeg = physics, noise_std, jpeg
         self._blur = None if blur is None else blur_kernels(blur, color=True)
         most = None if memory is None else read_memory(memory)
         self._runner = Runner(model, self.num_stages, share=devices, memory=most)
@@ -180,6 +205,11 @@ class Upscaler:
         """Whether the result depends on the noise level, so that `noise_std` may be given."""
         return self._runner.model.uses_noise_std
 
+    @property
+    def uses_jpeg(self) -> bool:
+        """Whether the result depends on the quality of the JPEG file that a picture comes from."""
+        return self._runner.model.uses_error_std
+
     @overload
     def upscale(self, image: Image.Image, **known: Any) -> Image.Image: ...
     @overload
@@ -193,10 +223,10 @@ class Upscaler:
             left out.
           value_range: The value of white of a floating-point array, such as 1 or 255 (the default). Has to be given
             where no value is above 1. That of integers is their type's.
-          known: What is known of this picture: `physics` or `blur`, and `noise_std`, as for `Upscaler`. And what is
-            wanted: `scale`, any factor up to the model's largest, or `size`: (width, height), one of which may be None,
-            or the length of the longer side; of another aspect ratio the picture is fitted into a size, unless `fit`
-            is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller sizes are reductions.
+          known: What is known of this picture: `physics` or `blur`, `noise_std` and `jpeg`, as for `Upscaler`. And
+            what is wanted: `scale`, any factor up to the model's largest, or `size`: (width, height), one of which may
+            be None, or the length of the longer side; of another aspect ratio the picture is fitted into a size, unless
+            `fit` is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller ones are reductions.
             Blurs are told in the pixels of the model's own scale. The model's own scale, or the physics', by default.
             `strength`, 0 to 1 (all, the default): the share of what the network does to the solver's start.
             `progress`, a function, is told how many windows of the picture are done, and of how many.
@@ -245,9 +275,9 @@ class Upscaler:
           value_range: As for `upscale`; it is asked for where no value of all the pictures is above 1.
           all_stages: Return the estimate after every stage, with a leading axis.
           known: `physics`, or `blur` (a number, three, a kernel, or a kernel each: (N, k, k), or a list of kernels of
-            several sizes), and `noise_std`, one number or one each. A hundred kernels are one compilation. `scale`: one
-            of `scales`; by default the physics', or the model's first. `strength`, `progress`: as for `upscale`.
-            `dtype`: of the result, float32 by default.
+            several sizes), `noise_std` and `jpeg`, one number or one each. A hundred kernels are one compilation.
+            `scale`: one of `scales`; by default the physics', or the model's first. `strength`, `progress`: as for
+            `upscale`. `dtype`: of the result, float32 by default.
         Returns: HR pictures in the same range, neither rounded nor (unless the model does) clipped but to an integer
           `dtype`.
         Raises:
@@ -267,6 +297,7 @@ class Upscaler:
         physics: Physics | None = None,
         blur: Blur | None = None,
         noise_std: Any = None,
+        jpeg: Any = None,
         scale: int | None = None,
         strength: float | int = 1.0,
         dtype: Any = np.float32,
@@ -283,6 +314,9 @@ class Upscaler:
         unit = np.float32(grey_level(lr, value_range))
         if noise_std is not None and not self._runner.model.uses_noise_std:
             raise ConfigError(f"{self.name} makes no use of a noise level: leave out `noise_std`")
+        if jpeg is not None and not self.uses_jpeg:
+            raise ConfigError(f"{self.name} was not trained on JPEG files: leave out `jpeg`")
+        jpeg = self._jpeg if jpeg is None else jpeg
         if not 0 <= strength <= 1:
             raise ConfigError(f"`strength` is {strength}; it is a share of the network's effect, from 0 to 1")
         told = physics is not None or blur is not None
@@ -294,8 +328,11 @@ class Upscaler:
             physics=physics if told else self._physics,
             blur=blur if told else self._blur,
             noise_std=self._noise_std if noise_std is None else noise_std,
+            jpeg=jpeg,
             scale=scale,
         )
+        if self.uses_jpeg and known.physics.error_std is None:  # so that one program serves all files
+            known = known._replace(physics=Jpeg(np.full(count or 1, np.inf)) @ known.physics)
         factor = known.physics.scale
         if count == 0:
             stages = (self.num_stages,) if all_stages else ()
@@ -366,8 +403,8 @@ class Upscaler:
             return self.upscale_batch(pixels[None], value_range=value_range, scale=own, dtype=dtype, **known)[0], target
         hr = self.upscale_batch(pixels[None], value_range=value_range, scale=own, **known)[0]
         hr, lr = imresize(hr, size=target.size), pixels.astype(np.float32)
-        mine = (known.get(name) for name in ("physics", "blur", "noise_std"))
-        told = any(value is not None for value in (self._physics, self._blur, self._noise_std, *mine))
+        mine = (known.get(name) for name in ("physics", "blur", "noise_std", "jpeg"))
+        told = any(value is not None for value in (self._physics, self._blur, self._noise_std, self._jpeg, *mine))
         if told or self.config.physics not in ("bicubic", "blur") or min(np.subtract(hr.shape, lr.shape)) < 0:
             return round_to(hr, dtype), target  # another camera, or noise: to agree would be wrong
         return round_to(agree(hr, lr), dtype), target

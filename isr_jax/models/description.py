@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -36,9 +37,44 @@ def count_parameters(model: ISRResCNet) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(model))
 
 
-def scales_of(config: ModelConfig) -> str:
-    """Returns the scales of a model, as "x2, x3"."""
-    return ", ".join(f"x{scale}" for scale in config.all_scales)
+def scales_in_words(scales: tuple[int, ...]) -> str:
+    """Returns scales as "x2, x3"."""
+    return ", ".join(f"x{scale}" for scale in scales)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShippedModel:
+    """A model that comes with the package."""
+
+    name: str
+    """What `isr_jax.load` and the command line call it."""
+    scales: tuple[int, ...]
+    """Its super-resolution factors."""
+    physics: str
+    """The observation that it was made for, a name of `isr_jax.physics.names`."""
+    num_parameters: int
+    """How many numbers were learned."""
+    purpose: str
+    """What pictures it is for, in words."""
+
+
+def list_models() -> tuple[ShippedModel, ...]:
+    """Returns the models that come with the package, those trained on free photographs alone first.
+
+    Example:
+      >>> [model.scales for model in isr_jax.list_models() if model.name == "isr-lite-x4"]
+      [(4,)]
+    """
+    return tuple(
+        ShippedModel(
+            name=name,
+            scales=model.config.all_scales,
+            physics=model.config.physics,
+            num_parameters=count_parameters(model),
+            purpose=purpose(name, model.config),
+        )
+        for name, model in ((name, describe_model(name)) for name in shipped_models())
+    )
 
 
 def describe(model: str | os.PathLike) -> Facts:
@@ -62,7 +98,7 @@ def describe(model: str | os.PathLike) -> Facts:
         "sha256": hashlib.sha256(data).hexdigest(),
         "written by": text.get("written_by", "an early isr_jax"),
         "for": purpose(name, config),
-        "scale": scales_of(config),
+        "scale": scales_in_words(config.all_scales),
         "physics": config.physics,
         "wants to know": _wanted(network),
         "parameters": f"{count_parameters(network):,}",
@@ -80,6 +116,8 @@ def _wanted(model: ISRResCNet) -> str:
     wanted = ["the blur"] if needs_kernel(model.config.physics) else []
     if model.uses_noise_std:
         wanted.append("the noise level, or estimates it")
+    if model.uses_error_std:
+        wanted.append("the quality of a JPEG file")
     return " and ".join(wanted) or "nothing"
 
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from isr_jax.config import ConfigError, ModelConfig, UserError, config_from_dict, config_to_dict, did_you_mean
+from isr_jax.config import ConfigError, ModelConfig, UserError, config_from_dict, config_to_dict
+from isr_jax.config.checks import did_you_mean
 from isr_jax.files import replace_file
 from isr_jax.models import tensor_file
 from isr_jax.solver.unrolled import ISRResCNet

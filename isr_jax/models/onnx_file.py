@@ -17,6 +17,7 @@ from isr_jax.config import ConfigError, ERDConfig
 from isr_jax.models.onnx_fourier import ClosedForm
 from isr_jax.models.onnx_graph import Graph, Tensor
 from isr_jax.models.onnx_physics import KnownBlur, Operator, estimate_noise_std, make_operator, project_l2_ball
+from isr_jax.physics.jpeg import Jpeg
 from isr_jax.physics.names import make_physics, needs_kernel
 from isr_jax.solver.data_step import LOG_UNIT
 from isr_jax.solver.erd import NOISE_UNIT
@@ -43,7 +44,8 @@ def export_onnx(
     Its input "input" are LR pictures, its output "output" the HR pictures, RGB (or grey, if the model is). N, height
     and width are free. A model that is told the blur has the inputs "kernel" (rows, cols), of sum 1, in HR pixels, its
     centre at (rows // 2, cols // 2), and "noise_std" (N,), a standard deviation on 0..255; others estimate the noise
-    themselves, if they use it. The file's metadata say what it is; "reach" is how far an output pixel sees, in LR
+    themselves, if they use it. One that is told the quality of JPEG files has the input "jpeg" (N,), int64, 0 where a
+    picture was never compressed. The file's metadata say what it is; "reach" is how far an output pixel sees, in LR
     pixels: the overlap of exact tiles.
 
     Args:
@@ -104,6 +106,7 @@ class _Solver:
         self.graph, self.model, self.scale, self.config = graph, model, scale, config
         self.kernel: Tensor | None = None
         self.noise_std: Tensor | None = None
+        self.error_std: Tensor | None = None
         self.phase = (0, 0)
         if needs_kernel(config.physics):
             if config.physics != "blur" or not config.start_weights:
@@ -114,6 +117,11 @@ class _Solver:
             self.kernel = graph.input("kernel", TensorProto.FLOAT, ["kernel_rows", "kernel_cols"])
             noise_std = graph.input("noise_std", TensorProto.FLOAT, ["batch"])
             self.noise_std = noise_std.reshape(-1, 1, 1, 1)
+            if config.erd.error_plane:
+                levels = [0.0, *np.asarray(Jpeg(np.arange(1, 101)).error_std)]
+                quality = graph.input("jpeg", TensorProto.INT64, ["batch"])
+                self.error_std = graph.constant(np.asarray(levels, np.float32)).op("Gather", quality, axis=0)
+                self.error_std = self.error_std.reshape(-1, 1, 1, 1)
             self.physics: Operator | KnownBlur | None = KnownBlur(self.kernel, scale)
             return
         physics = make_physics(config.physics, scale=scale)
@@ -204,6 +212,8 @@ class _Solver:
         """The weight (N, 1, 1, 1) that `isr_jax.solver.data_step.weight_for_noise` returns."""
         assert self.noise_std is not None
         variance = self.noise_std * self.noise_std
+        if self.error_std is not None:
+            variance = variance + self.error_std * self.error_std
         return (variance * float(np.exp(log_noise_weight)) + 1.0) * float(np.exp(LOG_UNIT * log_weight))
 
     def _of_scale(self, logs: Any) -> list[float]:
@@ -226,6 +236,9 @@ class _Solver:
             plane = self.noise_std / float(NOISE_UNIT if at_lr else 1)
             one = parts[0].slice(1, 0, 1) * 0.0
             parts.append(one + plane)
+            if config.error_plane:
+                error = 0.0 if self.error_std is None else self.error_std / float(NOISE_UNIT if at_lr else 1)
+                parts.append(one + error)
         if carried is not None:
             parts.append(carried)
         encoder, decoder = erd.heads(scale)

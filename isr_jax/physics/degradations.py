@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from isr_jax.config import ConfigError, DegradationConfig
 from isr_jax.physics.blur import Blur
 from isr_jax.physics.fourier import EquivalentBlur
-from isr_jax.physics.jpeg import compress_jpeg
+from isr_jax.physics.jpeg import Jpeg, compress_jpeg
 from isr_jax.physics.kernels import as_kernels, gaussian_kernel, motion_kernel, pad_kernels
 from isr_jax.physics.names import make_physics
 from isr_jax.physics.physics import Images, Physics
@@ -87,7 +87,8 @@ class Degradations:
         if config.rounding == "round":
             y = jnp.clip(jnp.round(y), 0, 255)
         if config.jpeg_quality is not None:
-            y = jax.vmap(self._compress)(y, quality_keys)
+            y, quality = jax.vmap(self._compress)(y, quality_keys)
+            physics = Jpeg(quality) @ physics
         told = physics if config.told == "physics" else make_physics(config.told, scale=self.scale)
         return Degraded(y, told, noise_std if config.told_noise else None)
 
@@ -121,13 +122,17 @@ class Degradations:
         level = jax.random.uniform(level_key, minval=low, maxval=high)
         return jnp.where(jax.random.bernoulli(free_key, self.config.noise_free), 0.0, level)
 
-    def _compress(self, y: Array, key: Array) -> Array:
+    def _compress(self, y: Array, key: Array) -> tuple[Array, Array]:
+        """Returns a patch compressed or not, and the quality, infinite if not."""
         assert self.config.jpeg_quality is not None
         free_key, quality_key = jax.random.split(key)
         low, high = self.config.jpeg_quality
         quality = jax.random.uniform(quality_key, minval=low, maxval=high)
-        compressed = compress_jpeg(jnp.clip(jnp.round(y), 0, 255), quality)
-        return jnp.where(jax.random.bernoulli(free_key, self.config.jpeg_free), y, compressed)
+        share = self.config.jpeg_subsampled
+        subsampled = jax.random.bernoulli(jax.random.fold_in(key, 2), share) if share else False
+        compressed = compress_jpeg(jnp.clip(jnp.round(y), 0, 255), quality, subsampled=subsampled)
+        free = jax.random.bernoulli(free_key, self.config.jpeg_free)
+        return jnp.where(free, y, compressed), jnp.where(free, jnp.inf, quality)
 
 
 def _one_size(blur: EquivalentBlur | None, size: int) -> np.ndarray:

@@ -42,6 +42,11 @@ class Padded(Physics):
         """Whether the inner one does."""
         return self.inner.observes
 
+    @property
+    def error_std(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The inner one's."""
+        return self.inner.error_std
+
     def inside(self, height: int, width: int) -> Float[Array, "1 height width 1"]:
         """Returns 1 at the LR pixels of the pictures and 0 beyond."""
         rows, cols = jnp.arange(height) < self.size[0], jnp.arange(width) < self.size[1]

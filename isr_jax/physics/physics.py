@@ -37,7 +37,20 @@ PerPicture = Float[Array, " batch"] | Float[Array, ""] | float
 
 
 class Physics(struct.PyTreeNode, kw_only=True):
-    """How an LR picture y comes from an HR picture x: y = H x + n. Pictures are NHWC, of any unit."""
+    """How an LR picture y comes from an HR picture x: y = H x + n. Pictures are NHWC, of any unit.
+
+    A subclass needs a `scale` and `apply`; the adjoint, the norm, solutions and turns follow from them, and may be
+    overridden where more is known. `check_physics` says whether they are right.
+
+    Example:
+      >>> class Camera(isr_jax.Physics):
+      ...     scale = 2
+      ...
+      ...     def apply(self, x):
+      ...         return (x[:, ::2, ::2] + x[:, 1::2, 1::2]) / 2
+      >>> Camera().adjoint(jnp.full((1, 1, 1, 1), 6.0))[0, :, :, 0].tolist()
+      [[3.0, 0.0], [0.0, 3.0]]
+    """
 
     scale: ClassVar[Any]
     """HR size over LR size, a whole number; 1 for denoising and inpainting."""
@@ -51,6 +64,9 @@ class Physics(struct.PyTreeNode, kw_only=True):
     """Whether there is an H at all; without one only the initial estimate has a meaning."""
     mirrors: ClassVar[bool] = False
     """Whether H and the initial estimate see beyond the border the mirror image, edge pixels repeated, and no more."""
+    error_std: ClassVar[Any] = None
+    """Level of what the observation gets wrong besides noise, as a file that was compressed, of each picture (N,) or of
+    all (1,) on 0..255; None: nothing."""
 
     def apply(self, x: Images) -> Images:
         """Returns H x. The one method a physics must have; linear in x."""
@@ -205,6 +221,11 @@ class Composed(Physics):
             return None
         return self.outer.start_reach + math.ceil(self.inner.start_reach / self.outer.scale)
 
+    @property
+    def error_std(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The outer one's: it comes last."""
+        return self.inner.error_std if self.outer.error_std is None else self.outer.error_std
+
     def apply(self, x: Images) -> Images:
         """Returns H_outer H_inner x."""
         return self.outer.apply(self.inner.apply(x))
@@ -230,9 +251,13 @@ class Composed(Physics):
         return Composed(outer=self.outer.turned(turns, flip), inner=self.inner.turned(turns, flip))
 
     def as_blur(self) -> EquivalentBlur | None:
-        """Returns the convolution of the two kernels, where the inner one does not decimate."""
+        """Returns the convolution of the two kernels, where the inner one does not decimate or the outer one is 1x1."""
         outer, inner = self.outer.as_blur(), self.inner.as_blur()
-        if outer is None or inner is None or inner.scale != 1:
+        if outer is None or inner is None:
+            return None
+        if outer.scale == 1 and outer.kernel.shape[1:3] == (1, 1):
+            return inner.replace(kernel=inner.kernel * outer.kernel)
+        if inner.scale != 1:
             return None
         kernel = convolve_kernels(outer.kernel, inner.kernel)
         return EquivalentBlur(kernel, outer.scale, outer.phase, outer.periodic and inner.periodic)
@@ -265,6 +290,11 @@ class Turned(Physics):
     def start_reach(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The inner one's."""
         return self.inner.start_reach
+
+    @property
+    def error_std(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The inner one's."""
+        return self.inner.error_std
 
     def apply(self, x: Images) -> Images:
         """Turns back, applies, turns."""

@@ -1,16 +1,15 @@
-"""Operators that sample: reductions, decimation, averages, masks and mosaics."""
+"""Operators that sample: reductions, decimation, averages."""
 
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from isr_jax.config import ConfigError
 from isr_jax.physics.fourier import EquivalentBlur
-from isr_jax.physics.physics import Images, Physics, turn
+from isr_jax.physics.physics import Images, Physics
 from isr_jax.physics.resampling import bicubic_phases, bicubic_taps, catmull_rom_phases, downscale, einsum, upscale
 from isr_jax.physics.resize import resize_matrix
 
@@ -25,7 +24,17 @@ def _constant(lr_shape: tuple[Any, ...], value: float) -> Float[Array, " batch"]
 
 
 class Bicubic(Physics, kw_only=False):
-    """MATLAB's `imresize(x, 1 / scale)`, bicubic and antialiased (a = -1/2, symmetric border), without rounding."""
+    """MATLAB's `imresize(x, 1 / scale)`, bicubic and antialiased (a = -1/2, symmetric border), without rounding.
+
+    Args:
+      scale: HR size over LR size, a whole number of at least 1; sides of HR pictures must be multiples of it.
+    Raises:
+      ConfigError: If it is none.
+    References: Keys 1981, Cubic convolution interpolation for digital image processing.
+    Example:
+      >>> isr_jax.Bicubic(2).apply(jnp.full((1, 8, 8, 1), 7.0))[0, 0, :, 0].round(4).tolist()
+      [7.0, 7.0, 7.0, 7.0]
+    """
 
     scale: int = struct.field(pytree_node=False)  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -69,7 +78,17 @@ class Bicubic(Physics, kw_only=False):
 
 
 class Decimation(Physics, kw_only=False):
-    """Every scale-th pixel, from the pixel `phase` of each block on."""
+    """Every scale-th pixel, from the pixel `phase` of each block on.
+
+    Args:
+      scale: HR size over LR size, a whole number of at least 1.
+      phase: Row and column in the block, 0 to scale - 1, or one number for both.
+    Raises:
+      ConfigError: If one of them is none.
+    Example:
+      >>> isr_jax.Decimation(2, phase=1).apply(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
+      [[5.0, 7.0], [13.0, 15.0]]
+    """
 
     scale: int = struct.field(pytree_node=False)  # pyright: ignore[reportIncompatibleVariableOverride]
     phase: Any = struct.field(pytree_node=False, default=(0, 0))
@@ -111,7 +130,16 @@ class Decimation(Physics, kw_only=False):
 
 
 class BoxAverage(Physics, kw_only=False):
-    """The average of each scale x scale block: the light that a larger pixel of a camera gathers."""
+    """The average of each scale x scale block: the light that a larger pixel of a camera gathers.
+
+    Args:
+      scale: HR size over LR size, a whole number of at least 1; sides of HR pictures must be multiples of it.
+    Raises:
+      ConfigError: If it is none.
+    Example:
+      >>> isr_jax.BoxAverage(2).apply(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
+      [[2.5, 4.5], [10.5, 12.5]]
+    """
 
     scale: int = struct.field(pytree_node=False)  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -147,7 +175,12 @@ class BoxAverage(Physics, kw_only=False):
 
 
 class Identity(Physics):
-    """y = x: denoising."""
+    """y = x: denoising.
+
+    Example:
+      >>> isr_jax.Identity().apply(jnp.ones((1, 2, 2, 1))).shape
+      (1, 2, 2, 1)
+    """
 
     scale = 1
     reach = start_reach = 0
@@ -174,163 +207,17 @@ class Identity(Physics):
         return EquivalentBlur(jnp.ones((1, 1, 1, 1)), 1, (0, 0), True)
 
 
-class Mask(Physics, kw_only=False):
-    """y = mask x, pixel by pixel: inpainting.
-
-    Args:
-      mask: (H, W) for all pictures or (N, H, W), 1 where a pixel is seen, 0 where not.
-    """
-
-    mask: Any
-
-    scale = 1
-    reach = 0
-
-    def __post_init__(self) -> None:
-        dimensions, traced = getattr(self.mask, "ndim", 4), isinstance(self.mask, Tracer)
-        if dimensions == 2 or (dimensions == 3 and not traced):  # see Blur
-            mask = jnp.asarray(self.mask, jnp.float32)
-            object.__setattr__(self, "mask", mask[..., None] if dimensions == 3 else mask[None, ..., None])
-        elif dimensions not in (3, 4, 5):
-            raise ConfigError(f"a mask has shape (H, W) or (N, H, W), not {tuple(self.mask.shape)}")
-
-    @property
-    def _masks(self) -> Array:
-        return self.mask if self.mask.ndim == 4 else self.mask[None]
-
-    @property
-    def lr_size(self) -> tuple[int, int]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The mask's."""
-        return self._masks.shape[1], self._masks.shape[2]
-
-    def apply(self, x: Images) -> Images:
-        """Returns what is seen.
-
-        Raises:
-          ConfigError: If the mask has another size than the pictures, or there are neither one nor as many masks.
-        """
-        if self._masks.shape[1:3] != x.shape[1:3] or self._masks.shape[0] not in (1, x.shape[0]):
-            raise ConfigError(
-                f"the mask has shape {self._masks.shape[:3]}; {x.shape[0]} pictures of {x.shape[1]}x{x.shape[2]} pixels"
-                f" need one of that size, or one each"
-            )
-        return x * self._masks
-
-    def axes(self) -> Any:
-        """Returns 0 where there is one mask a picture."""
-        return self.replace(mask=0 if self._masks.shape[0] > 1 else None)
-
-    def squared_norm(self, lr_shape: tuple[Any, ...]) -> Float[Array, " batch"]:
-        """Returns the square of the largest value of each mask."""
-        return jnp.broadcast_to(jnp.max(jnp.square(self._masks), axis=(1, 2, 3)), lr_shape[:1])
-
-    def initial_estimate(self, y: Images) -> Images:
-        """Returns y with the holes filled from their surroundings, by averages over windows that grow."""
-        mask = jnp.broadcast_to(self._masks, (*y.shape[:3], 1)) > 0
-        x, width = jnp.where(mask, y, 0), 3
-        while width < 2 * max(y.shape[1:3]):
-            x, mask = _fill(x, mask, width)
-            width = 2 * width + 1
-        return x
-
-    def turned(self, turns: int, flip: bool = False) -> Physics:
-        """Returns the mask turned."""
-        return self.replace(mask=turn(self._masks, turns, flip))
-
-
-def _fill(x: Images, known: Array, width: int) -> tuple[Images, Array]:
-    """Fills unknown pixels that have known ones in a window around them with those ones' average."""
-
-    def window_sum(values: Array) -> Array:
-        for axis in (1, 2):  # by differences of running sums: windows may be as large as the picture
-            at = np.arange(values.shape[axis])
-            first, end = np.maximum(at - width // 2, 0), np.minimum(at + width // 2 + 1, len(at))
-            pads = [(int(a == axis), 0) for a in range(4)]
-            totals = jnp.pad(jnp.cumsum(values, axis), pads)
-            values = jnp.take(totals, end, axis) - jnp.take(totals, first, axis)
-        return values
-
-    weight = window_sum(known.astype(x.dtype))
-    average = window_sum(x) / jnp.maximum(weight, 1)
-    return jnp.where(known, x, jnp.where(weight > 0, average, 0)), known | (weight > 0)
-
-
-class Mosaic(Physics, kw_only=False):
-    """One colour a pixel, as a camera's sensor sees: (N, H, W, C) -> (N, H, W, 1).
-
-    Args:
-      pattern: "RGGB" or another order of the Bayer pattern, or rows of channel numbers, as ((0, 1), (1, 2)).
-    """
-
-    pattern: Any = struct.field(pytree_node=False, default="RGGB")
-    channels: int = struct.field(pytree_node=False, default=3)
-    """Of the HR pictures."""
-
-    scale = 1
-    reach = 0
-
-    def __post_init__(self) -> None:
-        pattern = self.pattern
-        if isinstance(pattern, str):
-            if len(pattern) != 4 or set(pattern) != set("RGB"):
-                raise ConfigError(f"the mosaic {pattern!r} is no Bayer pattern; choose RGGB, BGGR, GRBG or GBRG")
-            numbers = ["RGB".index(letter) for letter in pattern]
-            pattern = (numbers[:2], numbers[2:])
-        pattern = tuple(tuple(int(c) for c in row) for row in pattern)
-        if len({len(row) for row in pattern}) != 1 or {c for row in pattern for c in row} != set(range(self.channels)):
-            raise ConfigError(
-                f"the mosaic {pattern} must have rows of one length and every channel 0 to {self.channels - 1}"
-            )
-        object.__setattr__(self, "pattern", pattern)
-
-    def hr_shape(self, lr_shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Returns the shape in colour."""
-        return *lr_shape[:3], self.channels
-
-    def _masks(self, height: int, width: int) -> Float[np.ndarray, "1 height width channels"]:
-        numbers = np.asarray(self.pattern)
-        rows, cols = numbers.shape
-        numbers = np.tile(numbers, (-(-height // rows), -(-width // cols)))[:height, :width]
-        return (numbers[None, ..., None] == np.arange(self.channels)).astype(np.float32)
-
-    def apply(self, x: Images) -> Images:
-        """Returns the colour that each pixel's filter lets through."""
-        return jnp.sum(x * self._masks(*x.shape[1:3]), axis=-1, keepdims=True)
-
-    def squared_norm(self, lr_shape: tuple[Any, ...]) -> Float[Array, " batch"]:
-        """Returns 1."""
-        return _constant(lr_shape, 1.0)
-
-    def initial_estimate(self, y: Images) -> Images:
-        """Returns bilinear demosaicking: each missing colour is the average of its neighbours that have it."""
-        masks = self._masks(*y.shape[1:3])
-        taps = np.array([[0.25, 0.5, 0.25], [0.5, 1, 0.5], [0.25, 0.5, 0.25]], np.float32)
-
-        def smooth(x: Any, pad: Any) -> Any:
-            padded = pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-            h, w = x.shape[1:3]
-            return sum(taps[i, j] * padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3))
-
-        weights = smooth(masks, np.pad)
-        estimate, known = smooth(y * masks, jnp.pad) / np.maximum(weights, 1e-6), weights > 0
-        if not known.all():  # a pattern of one's own may have larger holes
-            filled = [Mask(known[0, :, :, c]).initial_estimate(estimate[..., c : c + 1]) for c in range(self.channels)]
-            estimate = jnp.concatenate(filled, axis=-1)
-        return jnp.where(masks > 0, y, estimate)
-
-    def turned(self, turns: int, flip: bool = False) -> Physics:
-        """Returns the turned pattern; the sides of the pictures must be multiples of its own."""
-        pattern = np.asarray(self.pattern)
-        pattern = np.rot90(pattern[:, ::-1] if flip else pattern, turns)
-        return self.replace(pattern=tuple(map(tuple, pattern.tolist())))
-
-
-class Resize(Physics):
+class Resize(Physics, kw_only=True):
     """MATLAB's bicubic imresize between any two sizes, by one matrix an axis.
 
     Args:
-      hr_size: Height and width of the HR pictures.
+      hr_size: Height and width of the HR pictures, pixels.
       lr_size: Of the LR pictures.
+    Raises:
+      ConfigError: If a side is below 1 pixel, or pictures have another size.
+    Example:
+      >>> isr_jax.Resize(hr_size=(9, 12), lr_size=(6, 5)).apply(jnp.ones((1, 9, 12, 3))).shape
+      (1, 6, 5, 3)
     """
 
     hr_size: tuple[int, int] = struct.field(pytree_node=False)

@@ -68,6 +68,10 @@ def read_image(source: str | os.PathLike | bytes, *, name: str = "", max_pixels:
     Returns: The picture, upright.
     Raises:
       UserError: If it is missing, damaged, not a picture, animated, too large, or of a kind that is not supported.
+    Example:
+      >>> isr_jax.write_image("small.png", np.zeros((4, 6, 3), np.uint8))
+      >>> isr_jax.read_image("small.png").pixels.shape
+      (4, 6, 3)
     """
     return _read(decode, source, name, max_pixels)
 
@@ -126,9 +130,21 @@ def write_image(
     Raises:
       ConfigError: If the suffix is not one of `FORMATS`.
       UserError: If the format cannot hold the picture.
+      ValueError: If the pixels have another shape or type.
+    Example:
+      >>> isr_jax.write_image("grey.tif", np.full((4, 6), 40_000, np.uint16))
+      >>> isr_jax.read_image("grey.tif").pixels.max()
+      np.uint16(40000)
     """
     if not isinstance(image, Picture):
-        image = Picture(pixels=image[..., None] if image.ndim == 2 else image)
+        pixels = np.asarray(image)
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or pixels.dtype not in (np.uint8, np.uint16):
+            raise ValueError(
+                f"a picture to write is uint8 or uint16, (H, W), (H, W, 1) or (H, W, 3), not {pixels.dtype}"
+                f" {pixels.shape}; opacity goes apart, as Picture(pixels=..., alpha=...)"
+            )
+        image = Picture(pixels=pixels)
     options: dict[str, Any] = {"quality": quality, "subsampling": subsampling, "compression": compression}
     image_format = format_of(path)
     picture = fit_to_format(image, image_format)  # what cannot be written is said before a folder is made

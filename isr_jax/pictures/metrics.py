@@ -86,7 +86,11 @@ def psnr(
     Returns: PSNR over all pixels and channels; infinite where the pictures are equal.
     Raises:
       ValueError: If the shapes differ or the pictures are empty.
+    Example:
+      >>> round(isr_jax.psnr(np.full((4, 4), 101, np.uint8), np.full((4, 4), 100, np.uint8)), 2)
+      48.13
     """
+    image, reference = np.asarray(image), np.asarray(reference)  # JAX's would stay in single precision
     _check_pair(image, reference)
     error = float(np.mean((image.astype(np.float64) - reference.astype(np.float64)) ** 2))
     return math.inf if error == 0 else 10 * math.log10(data_range**2 / error)
@@ -110,7 +114,12 @@ def ssim(
     Raises:
       ValueError: If the shapes differ or a side is shorter than the window.
     References: Wang, Bovik, Sheikh & Simoncelli, Image quality assessment, 2004.
+    Example:
+      >>> picture = np.arange(144.0).reshape(12, 12)
+      >>> isr_jax.ssim(picture, picture), round(isr_jax.ssim(picture, picture.T), 3)
+      (1.0, 0.233)
     """
+    image, reference = np.asarray(image), np.asarray(reference)  # JAX's would stay in single precision
     _check_pair(image, reference)
     if min(image.shape[:2]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs pictures of at least 11x11 pixels, not {image.shape[0]}x{image.shape[1]}")

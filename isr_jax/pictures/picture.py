@@ -10,7 +10,14 @@ from isr_jax.pictures.metadata import NO_METADATA, Metadata
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture as arrays, upright."""
+    """A picture as arrays, upright.
+
+    Example:
+      >>> opacity = np.full((4, 6), 128, np.uint8)
+      >>> isr_jax.write_image("glass.png", isr_jax.Picture(pixels=np.zeros((4, 6, 3), np.uint8), alpha=opacity))
+      >>> isr_jax.read_image("glass.png").alpha.max()
+      np.uint8(128)
+    """
 
     pixels: UInt[np.ndarray, "height width channels"]
     """Grey (1 channel) or RGB (3), uint8 or uint16, not premultiplied by alpha."""

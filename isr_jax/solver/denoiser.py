@@ -13,7 +13,14 @@ class Denoiser(nnx.Module):
     noise_std is (N, 1, 1, 1), one level a picture on the same scale, so that it broadcasts. The function is traced: one
     that is not JAX's goes through `jax.pure_callback`; a network with parameters is handed over as an `nnx.Module`.
 
+    Args:
+      denoise: The function.
     References: Venkatakrishnan, Bouman & Wohlberg 2013, Plug-and-play priors for model based reconstruction.
+    Example:
+      >>> prior = isr_jax.Denoiser(lambda x, noise_std: x / (1 + (noise_std / 100) ** 2))
+      >>> noise, _ = prior(jnp.full((1, 2, 2, 1), 10.0), noise_std=jnp.array([100.0]))
+      >>> float(noise[0, 0, 0, 0])
+      5.0
     """
 
     uses_noise_std = True
@@ -42,9 +49,10 @@ class Denoiser(nnx.Module):
         """Returns what the denoiser takes away, and nothing to carry.
 
         Raises:
-          ValueError: If the denoiser returns another shape.
+          ValueError: If the denoiser returns another shape, or the noise level is missing.
         """
-        assert noise_std is not None
+        if noise_std is None:
+            raise ValueError("a denoiser needs `noise_std`, a level for each picture")
         clean = self.denoise(image, noise_std[:, None, None, None])
         if clean.shape != image.shape:
             raise ValueError(f"the denoiser makes pictures of shape {clean.shape} of those of {image.shape}")

@@ -23,6 +23,16 @@ class ERD(nnx.Module):
     At "hr" resolution it maps pictures to noise images pixel by pixel, as released. At "lr" resolution it works on LR
     pixels: its input is the picture after space-to-depth beside the LR residual H x - y (and, if carried, the features
     of the stage before), its output goes through depth-to-space; the same convolutions cost scale^2 times less.
+
+    References: Umer, Foresti & Micheloni 2020 (arXiv 2009.04809); for depth-to-space Shi et al. 2016 (1609.05158).
+    Example:
+      >>> from flax import nnx
+      >>> from isr_jax.config import ERDConfig
+      >>> shape = ERDConfig(features=3, num_blocks=1, feedback_steps=0, kernel_size=3)
+      >>> erd = isr_jax.ERD(shape, channels=3, scale=2, rngs=nnx.Rngs(0))
+      >>> noise, _ = erd(jnp.zeros((1, 8, 8, 3)))
+      >>> noise.shape
+      (1, 8, 8, 3)
     """
 
     def __init__(
@@ -55,7 +65,7 @@ class ERD(nnx.Module):
 
         def encoder(scale: int) -> Conv:
             inputs = channels * (pictures * scale**2 + 1 if at_lr else pictures)
-            inputs += config.noise_plane + config.carry_features * features
+            inputs += config.noise_plane + config.error_plane + config.carry_features * features
             return conv(inputs, features, config.kernel_size, border=border)
 
         self.encoder: Any = nnx.Dict({f"x{s}": encoder(s) for s in scales}) if scales else encoder(scale)
@@ -95,6 +105,11 @@ class ERD(nnx.Module):
     def uses_noise_std(self) -> bool:
         """Whether the noise level is one of its inputs."""
         return self.config.noise_plane
+
+    @property
+    def uses_error_std(self) -> bool:
+        """Whether the level of other errors is, too: it is then called with both levels of each picture."""
+        return self.config.error_plane
 
     def heads(self, scale: int) -> tuple[Conv, Conv]:
         """Returns the encoder and the decoder of a scale."""
@@ -136,7 +151,7 @@ class ERD(nnx.Module):
         self,
         image: Float[Array, "batch height width seen"],
         lr_residual: Float[Array, "batch lr_height lr_width channels"] | None = None,
-        noise_std: Float[Array, " batch"] | None = None,
+        noise_std: Float[Array, " batch"] | Float[Array, "batch 2"] | None = None,
         carried: Float[Array, "batch lr_height lr_width features"] | None = None,
         inside: Inside = None,
     ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch rows cols features"] | None]:
@@ -145,22 +160,27 @@ class ERD(nnx.Module):
         Args:
           image: The picture after the data step, 0..255, and behind it in the channels what else the solver shows.
           lr_residual: H x - y on the same scale; at LR resolution only.
-          noise_std: Noise level per image on the same scale; only if the configuration has a noise plane.
+          noise_std: Noise level per image on the same scale, only if the configuration has a noise plane; with an error
+            plane both levels.
           carried: Features of the previous stage; only if the configuration carries them.
           inside: Where the pictures are, if they are smaller than their arrays; only if `can_be_padded`.
         Returns: The noise estimate (shape and unit of the picture), and the last features if they are carried.
+        Raises:
+          ValueError: If one of its inputs is missing.
         """
         at_lr, scale = self.config.resolution == "lr", self.scale
         parts: list[Array] = [image]
         if at_lr:
-            assert lr_residual is not None
+            if lr_residual is None:
+                raise ValueError("an ERD at LR resolution needs `lr_residual`, H x - y")
             scale = image.shape[1] // lr_residual.shape[1]
             parts = [space_to_depth(image, scale) / 255, lr_residual / 255]
         encoder, decoder = self.heads(scale)
         if self.config.noise_plane:
-            assert noise_std is not None
-            plane = noise_std[:, None, None, None] / (NOISE_UNIT if at_lr else 1)
-            parts.append(jnp.broadcast_to(plane, (*parts[0].shape[:3], 1)))
+            if noise_std is None:
+                raise ValueError("an ERD with a noise plane needs `noise_std`, a level for each picture")
+            planes = noise_std.reshape(len(noise_std), 1, 1, -1) / (NOISE_UNIT if at_lr else 1)
+            parts.append(jnp.broadcast_to(planes, (*parts[0].shape[:3], planes.shape[3])))
         if carried is not None:
             parts.append(carried)
         x = jnp.concatenate(parts, axis=-1) if len(parts) > 1 else image
@@ -201,7 +221,7 @@ def depth_to_space(
 
 
 def for_other_scale(
-    parameters: dict[str, np.ndarray], scale: int, new_scale: int, *, channels: int
+    head: dict[str, np.ndarray], scale: int, new_scale: int, *, channels: int, pictures: int = 1
 ) -> dict[str, np.ndarray]:
     """Adapts the encoder and the decoder of an ERD at LR resolution to another scale; nothing else depends on it.
 
@@ -209,20 +229,22 @@ def for_other_scale(
     writes the averages, by area, of what the old one would write.
 
     Args:
-      parameters: By dotted path, as "encoder.kernel"; per-stage ones have a leading axis.
+      head: Parameters by dotted path, as "encoder.kernel"; per-stage ones have a leading axis.
       scale: Of the parameters.
       new_scale: Wanted.
       channels: Of the pictures.
+      pictures: How many the encoder sees.
     Returns: The encoder's kernel, and the decoder's kernel and bias.
     """
     old, new = np.arange(scale + 1) / scale, np.arange(new_scale + 1) / new_scale
     overlap = np.minimum(old[1:, None], new[1:]) - np.maximum(old[:-1, None], new[:-1])  # of sub-pixels along a side
     overlap = np.maximum(overlap, 0).astype(np.float32)
-    both = np.kron(np.kron(overlap, overlap), np.eye(channels, dtype=np.float32))  # (row, column, channel)
-    kernel = parameters["encoder.kernel"]
-    picture, rest = np.split(kernel, [channels * scale**2], axis=-2)
+    areas = np.kron(overlap, overlap)
+    seen = np.kron(areas, np.eye(channels * pictures, dtype=np.float32))  # (row, column, channel)
+    written = np.kron(areas, np.eye(channels, dtype=np.float32)) * new_scale**2
+    picture, rest = np.split(head["encoder.kernel"], [channels * pictures * scale**2], axis=-2)
     return {
-        "encoder.kernel": np.concatenate([np.swapaxes(both * scale**2, 0, 1) @ picture, rest], axis=-2),
-        "decoder.kernel": parameters["decoder.kernel"] @ (both * new_scale**2),
-        "decoder.bias": parameters["decoder.bias"] @ (both * new_scale**2),
+        "encoder.kernel": np.concatenate([seen.T * scale**2 @ picture, rest], axis=-2),
+        "decoder.kernel": head["decoder.kernel"] @ written,
+        "decoder.bias": head["decoder.bias"] @ written,
     }

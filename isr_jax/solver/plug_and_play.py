@@ -51,7 +51,10 @@ def half_quadratic_splitting(
     first_noise_std: float | int = 49.0,
     prior_weight: float | int = 0.23,
 ) -> Images:
-    """Restores pictures by half-quadratic splitting; see the top of this module.
+    """Restores pictures by half-quadratic splitting: data steps that solve, in turn with any denoiser.
+
+        u_k     = argmin 1/2 ||H u - y||^2 + w_k/2 ||u - x_k||^2,  w_k = lambda sigma^2 / sigma_k^2
+        x_{k+1} = D(u_k, sigma_k),  the level sigma_k falling geometrically from `first_noise_std` to sigma
 
     Args:
       physics: H, for all pictures or for each.
@@ -65,6 +68,15 @@ def half_quadratic_splitting(
     Returns: The pictures (N, H, W, C), not clipped.
     Raises:
       ConfigError: If the data step does not solve, is none for this physics, or `num_stages` is below 1.
+      ValueError: If the observation has not four axes.
+    References: Geman & Yang 1995, Nonlinear image recovery with half-quadratic regularization; Zhang et al. 2021,
+      Plug-and-play image restoration with deep denoiser prior.
+    Example:
+      >>> physics, smooth = isr_jax.Decimation(2), lambda x, noise_std: (x + jnp.roll(x, 1, 1)) / 2
+      >>> y = jnp.full((1, 4, 4, 1), 100.0)
+      >>> x = isr_jax.half_quadratic_splitting(physics, y, isr_jax.Denoiser(smooth), noise_std=2.55, num_stages=2)
+      >>> x.shape, round(float(x.mean()))
+      ((1, 8, 8, 1), 100)
     """
     if data_step is None:
         blur = physics.as_blur()
@@ -87,7 +99,11 @@ def proximal_gradient(
     data_step: DataStep | None = None,
     first_noise_std: float | int = 49.0,
 ) -> Images:
-    """Restores pictures by proximal gradient steps with extrapolation; see the top of this module.
+    """Restores pictures by proximal gradient steps with extrapolation, in turn with any denoiser.
+
+        z_k     = x_k + k/(k + 3) (x_k - x_{k-1})
+        u_k     = z_k - H^T (H z_k - y) / ||H||^2
+        x_{k+1} = D(u_k, sigma_k),  the level falling geometrically from `first_noise_std` to sigma / ||H||
 
     With the last level of the noise it would, for ever, minimise 1/2 ||H x - y||^2 + sigma^2 R(x), where the prior is
     the proximal map of R: of which a gradient step makes noise of level sigma / ||H||.
@@ -103,17 +119,29 @@ def proximal_gradient(
     Returns: The pictures (N, H, W, C), not clipped.
     Raises:
       ConfigError: If the data step solves, or `num_stages` is below 1.
+      ValueError: If the observation has not four axes.
+    References: Beck & Teboulle 2009, A fast iterative shrinkage-thresholding algorithm for linear inverse problems;
+      Venkatakrishnan, Bouman & Wohlberg 2013, Plug-and-play priors for model based reconstruction.
+    Example:
+      >>> physics, smooth = isr_jax.Decimation(2), lambda x, noise_std: (x + jnp.roll(x, 1, 1)) / 2
+      >>> y = jnp.full((1, 4, 4, 1), 100.0)
+      >>> x = isr_jax.proximal_gradient(physics, y, isr_jax.Denoiser(smooth), noise_std=2.55, num_stages=2)
+      >>> x.shape, round(float(x.mean()))
+      ((1, 8, 8, 1), 100)
     """
     data_step = Gradient() if data_step is None else data_step
     if data_step.solves:
         raise ConfigError(f"`data_step` is {data_step}; the proximal gradient takes Gradient")
+    sigma = _noise_level(noise_std, y)
     norm = jax.lax.stop_gradient(jnp.sqrt(physics.squared_norm(y.shape)))
-    levels = _falling(first_noise_std, _noise_level(noise_std, y) / norm, num_stages)
+    levels = _falling(first_noise_std, sigma / norm, num_stages)
     k = jnp.arange(num_stages)
     return _solve(physics, y, prior, data_step, levels, jnp.ones_like(levels), k / (k + 3))
 
 
 def _noise_level(noise_std: ArrayLike, y: Pictures) -> Float[Array, " batch"]:
+    if y.ndim != 4:
+        raise ValueError(f"observations have shape (N, h, w, C), not {y.shape}: one picture is y[None]")
     level = jnp.broadcast_to(jnp.asarray(noise_std, jnp.float32), y.shape[:1])
     return jnp.maximum(level, LEAST_NOISE_STD)
 

@@ -45,12 +45,27 @@ class Observation(NamedTuple):
     """The observation y, 0..255."""
     noise_std: Float[Array, " batch"]
     """Noise level sigma per image, on the 0..255 scale."""
+    error_std: Float[Array, " batch"] | None
+    """Level of other errors per image, which the physics knows of."""
     physics: Physics
     """H."""
     prepared: Any
     """What the data step computed beforehand."""
     shown: Float[Array, "batch hr_height hr_width others"] | None
     """What the prior sees beside the picture: the other solutions without a network, in the channels."""
+
+    @property
+    def total_std(self) -> Float[Array, " batch"]:
+        """Of noise and other errors together: what data steps weigh the observation by."""
+        if self.error_std is None:
+            return self.noise_std
+        return jnp.sqrt(jnp.square(self.noise_std) + jnp.square(self.error_std))
+
+    @property
+    def levels(self) -> Float[Array, "batch 2"]:
+        """Of noise, and of other errors."""
+        error_std = jnp.zeros_like(self.noise_std) if self.error_std is None else self.error_std
+        return jnp.stack([self.noise_std, error_std], axis=1)
 
 
 class SolverState(NamedTuple):
@@ -165,16 +180,16 @@ class ISRResCNet(nnx.Module):
             noise_std = jnp.zeros(lr.shape[0])
         noise_std = jax.lax.stop_gradient(noise_std)
         prepared: Any = self.data_step.prepare(physics, lr) if physics.observes else None
-        shown = None
+        error_std = None if physics.error_std is None else jnp.broadcast_to(physics.error_std, lr.shape[:1])
+        observation = Observation(lr, noise_std, error_std, physics, prepared, None)
         if config.start_weights:
             log_weights, noise_weight = self._of_scale(self.log_start_weight, physics), self.log_start_noise_weight[...]
             solutions = [
-                smooth_solution(prepared, lr, weight_for_noise(log_weight, noise_weight, noise_std))
+                smooth_solution(prepared, lr, weight_for_noise(log_weight, noise_weight, observation.total_std))
                 for log_weight in log_weights
             ]
             x = solutions.pop(len(solutions) // 2)
-            shown = jnp.concatenate(solutions, axis=-1) if solutions else None
-        observation = Observation(lr, noise_std, physics, prepared, shown)
+            observation = observation._replace(shown=jnp.concatenate(solutions, axis=-1) if solutions else None)
         return observation, SolverState(x, x, self.prior.init_carry(lr.shape))
 
     def iterate(
@@ -222,6 +237,11 @@ class ISRResCNet(nnx.Module):
     def uses_noise_std(self) -> bool:
         """Whether the result depends on the noise level."""
         return self.config.projection or self.prior.uses_noise_std or self.data_step.solves
+
+    @property
+    def uses_error_std(self) -> bool:
+        """Whether the network is told the level of errors that the physics knows of, as `physics.jpeg.Jpeg` does."""
+        return getattr(self.prior, "uses_error_std", False)
 
     def macs_per_pixel(self, num_stages: int | None = None, scale: int | None = None) -> float:
         """Returns the multiply-adds of the networks per HR pixel, in so many stages (all by default)."""
@@ -307,7 +327,7 @@ class ISRResCNet(nnx.Module):
             return z, jnp.zeros_like(y)
         if self.data_step.solves:
             assert amount is not None
-            amount = weight_for_noise(amount, self.log_noise_weight[...], observation.noise_std)
+            amount = weight_for_noise(amount, self.log_noise_weight[...], observation.total_std)
         return self.data_step(physics, observation.prepared, y, z, 1.0 if amount is None else amount)
 
     def _stage(
@@ -325,7 +345,8 @@ class ISRResCNet(nnx.Module):
         seen = u if observation.shown is None else jnp.concatenate([u, observation.shown], axis=-1)
         inside = observation.physics.inside(*observation.lr.shape[1:3])
         padded: dict[str, Any] = {} if inside is None else {"inside": inside}
-        noise, carried = prior(seen, lr_residual, observation.noise_std, state.carried, **padded)
+        levels = observation.levels if self.uses_error_std else observation.noise_std
+        noise, carried = prior(seen, lr_residual, levels, state.carried, **padded)
         removed = noise
         if config.projection:
             radius = noise_radius(observation.noise_std, parameters.log_radius, noise[0].size)

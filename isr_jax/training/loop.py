@@ -95,6 +95,18 @@ def fit(
     Raises:
       UserError: If data, run folder or configuration cannot be used, another process trains in the folder, or a step
         is not finite (see `config.on_nonfinite`). What was saved before is whole.
+    Example:
+      >>> from isr_jax.config import DataConfig, ERDConfig, ModelConfig, TrainConfig
+      >>> isr_jax.write_image("train/photo.png", np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3))
+      >>> erd = ERDConfig(features=2, num_blocks=1, feedback_steps=0, resolution="lr", border="zero")
+      >>> config = TrainConfig(
+      ...     model=ModelConfig(scale=2, num_stages=1, physics="bicubic", projection=False, prior=erd),
+      ...     data=DataConfig(train=("train",), cache_dir="cache", patch_size=4, batch_size=2, placement="memory"),
+      ...     steps=2,
+      ... )
+      >>> run = isr_jax.fit(config, "run", quiet=True)
+      >>> run.state, run.step, isr_jax.load(run.workdir).scale
+      ('complete', 2, 2)
     """
     called = time.monotonic()
     folder = Path(workdir)

@@ -8,6 +8,7 @@ import collections
 import contextlib
 import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from isr_jax.config import ConfigError, DataConfig, UserError
 from isr_jax.pictures.pairs import Pair, PairFiles, files_digest, hash_file, list_pairs
 from isr_jax.startup import user_cache
+from isr_jax.training.own_pictures import OwnPicture, OwnPictures
 from isr_jax.training.pack import is_pack, read_pack
 
 VERSION = "1.0.0"
@@ -29,12 +31,12 @@ U = TypeVar("U")
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The pictures of one folder, or of one data set of TFDS."""
+    """The pictures of one folder, of one data set of TFDS, or of a class of one's own."""
 
     name: str
     """What messages call it."""
     pairs: Any
-    """Its `PairFiles`: an iterable, as often as asked for, with a length."""
+    """Its `PairFiles` or `OwnPicture`s: an iterable, as often as asked for, with a length."""
     content: str
     """Digest of names and bytes."""
 
@@ -84,6 +86,9 @@ def open_sources(config: DataConfig, scale: int) -> list[Source]:
             with needs_tensorflow(f"data.train={name}", "name a folder of pictures"):
                 from isr_jax.training.tfds import TfdsPictures
             pictures = TfdsPictures(name)
+            sources.append(Source(name=name, pairs=pictures, content=pictures.content))
+        elif re.fullmatch(r"[\w.]+:\w+", name) and not path.exists():
+            pictures = OwnPictures(name)
             sources.append(Source(name=name, pairs=pictures, content=pictures.content))
         elif is_pack(path):
             for part in read_pack(path).sources:
@@ -135,7 +140,7 @@ def usable_pairs(source: Source, cutting: Cutting) -> Iterator[tuple[int, Pair]]
       UserError: If no picture can be used; where `cutting.strict`, if one cannot.
     """
 
-    def read(files: PairFiles) -> Pair | UserError:
+    def read(files: PairFiles | OwnPicture) -> Pair | UserError:
         try:
             return files.read(cutting.scale, channels=cutting.channels, least=cutting.least, convert=True)
         except UserError as error:

@@ -1,5 +1,9 @@
 """A new run that starts from the weights of another model."""
 
+import math
+
+import numpy as np
+
 from isr_jax.config import ERDConfig, ModelConfig, UserError
 from isr_jax.models.model_file import load_model, parameters_to_dict
 from isr_jax.solver.erd import for_other_scale
@@ -9,23 +13,62 @@ from isr_jax.training.state import Params
 def warm_start(params: Params, config: ModelConfig, source: str) -> tuple[Params, int]:
     """Replaces the parameters that a model has in the same shape, or, at LR resolution, can have.
 
+    There the encoder and the decoder of a scale that the source has not are those of its nearest scale, adapted, and an
+    encoder starts without regard to a plane of levels that the source does not see.
+
     Args:
       params: Of the new model.
       config: Of the new model.
-      source: Model file or run folder; at LR resolution also of another scale.
+      source: Model file or run folder.
     Returns: The parameters, and how many of them are the source's.
     Raises:
       UserError: If none fits.
     """
     model = load_model(source)
     given: Params = parameters_to_dict(model)
-    old, new = model.config, config
-    both = isinstance(old.prior, ERDConfig) and isinstance(new.prior, ERDConfig)
-    if both and old.scale != new.scale and old.erd.resolution == new.erd.resolution == "lr" and not old.erd.weight_norm:
-        erd = {name.removeprefix("prior."): value for name, value in given.items()}
-        adapted = for_other_scale(erd, old.scale, new.scale, channels=old.channels)
-        given |= {f"prior.{name}": value for name, value in adapted.items()}
+    if _at_lr(model.config) and _at_lr(config):
+        given |= _heads(given, model.config, config)
+    given |= _weights(given, model.config, config)
     fitting = {k: v for k, v in given.items() if k in params and params[k].shape == v.shape}
     if not fitting:
         raise UserError(f"{source}: none of its parameters fits this model")
     return {**params, **fitting}, len(fitting)
+
+
+def _at_lr(config: ModelConfig) -> bool:
+    prior = config.prior
+    return isinstance(prior, ERDConfig) and prior.resolution == "lr" and not prior.weight_norm
+
+
+def _nearest(scale: int, scales: tuple[int, ...]) -> int:
+    return min(scales, key=lambda other: abs(math.log(other / scale)))
+
+
+def _heads(given: Params, old: ModelConfig, new: ModelConfig) -> Params:
+    """Returns the encoders and decoders of the new model's scales."""
+    found: Params = {}
+    pictures = len(old.start_weights) or 1
+    planes = sum(c * (e.noise_plane + e.error_plane) for c, e in ((1, new.erd), (-1, old.erd)))
+    for scale in new.all_scales:
+        base = _nearest(scale, old.all_scales)
+        head: Params = {}
+        for part in ("encoder", "decoder"):
+            prefix = f"prior.{part}.x{base}." if old.scales else f"prior.{part}."
+            head |= {f"{part}.{k.removeprefix(prefix)}": v for k, v in given.items() if k.startswith(prefix)}
+        if base != scale:
+            head |= for_other_scale(head, base, scale, channels=old.channels, pictures=pictures)
+        if planes > 0 and not old.erd.carry_features:  # carried features would come last
+            kernel = np.asarray(head["encoder.kernel"])
+            head["encoder.kernel"] = np.pad(kernel, [*[(0, 0)] * (kernel.ndim - 2), (0, planes), (0, 0)])
+        for name, value in head.items():
+            part, _, rest = name.partition(".")
+            found[f"prior.{part}.x{scale}.{rest}" if new.scales else f"prior.{name}"] = value
+    return found
+
+
+def _weights(given: Params, old: ModelConfig, new: ModelConfig) -> Params:
+    """Returns the weights of the data term for the new model's scales."""
+    if not (old.scales and new.scales):
+        return {}
+    rows = [old.scales.index(_nearest(scale, old.scales)) for scale in new.scales]
+    return {name: given[name][np.array(rows)] for name in ("log_weight", "log_start_weight") if name in given}

@@ -2,11 +2,11 @@
 const { models, max_blur, max_noise, megabytes, suffixes } = JSON.parse(document.getElementById("data").textContent);
 const element = (selector) => document.querySelector(selector);
 const viewer = new Viewer(element("#viewer"));
-const physics = ["blur", "noise"];
+const physics = ["blur", "noise", "jpeg"];
 let pictures = new Map(); // by number, as the server has them
 let revision = ""; // of these
 let shown = null; // number of the picture that is looked at
-let yours = {}; // blur and noise of that, where they are not as estimated
+let yours = {}; // blur, noise and JPEG of that, where they are not as estimated
 let drawn = ""; // what of it is on the screen
 let toSend = []; // what is to be added
 let upload = null; // breaks off what is being added
@@ -167,7 +167,7 @@ function enlarge() {
   return act("POST", `pictures/${shown}/enlarge?${new URLSearchParams(query)}`);
 }
 
-/** Enlarges all pictures by the model and to the size in the fields, each with the blur and the noise it has. */
+/** Enlarges all pictures by the model and to the size in the fields, each with the blur, noise and JPEG it has. */
 async function enlargeAll() {
   for (const picture of [...pictures.values()]) {
     const query = wanted();
@@ -187,7 +187,7 @@ function ownScale() {
   return scales.find((each) => each >= factor) ?? Math.max(...scales);
 }
 
-/** Fills the fields for blur and noise: with what the user said, else with the estimate, where a model is told it. */
+/** Fills the fields for blur, noise and JPEG: with what the user said, else with the estimate, where a model is told it. */
 function fill(typing = null) { // the field that is being changed is left alone
   const model = own();
   const by = element("#by");
@@ -202,7 +202,8 @@ function fill(typing = null) { // the field that is being changed is left alone
     const slider = element(`#${name}-slider`);
     field.parentElement.hidden = !model[name];
     if (!picture) continue;
-    const believed = name === "blur" ? picture.estimate.blur * scale : model.blur ? picture.estimate.noise : "";
+    const { blur, noise, jpeg } = picture.estimate;
+    const believed = { blur: blur * scale, noise: model.blur ? noise : "", jpeg: jpeg ?? "" }[name];
     const value = yours[name] ?? (believed === "" ? "" : Math.round(believed * 10) / 10);
     if (name === "blur") slider.max = 2 * scale;
     if (typing !== slider) slider.value = value || 0;
@@ -215,11 +216,11 @@ function fill(typing = null) { // the field that is being changed is left alone
   element("#estimate").textContent = `Taken for: ${words[scale]}, confidence ${Math.round(100 * confidence)} %${note}`;
 }
 
-/** Takes blur or noise from the user; nothing is as estimated. */
+/** Takes blur, noise or JPEG from the user; nothing is as estimated. */
 function tell(name, field) {
-  const most = name === "blur" ? max_blur : max_noise;
-  const range = name === "blur" ? `a width of 0 to ${max_blur} pixels` : `a level of 0 to ${max_noise}`;
-  if (!field.checkValidity() || Number(field.value) > most) return say(`The ${name} is ${range}.`);
+  const most = { blur: max_blur, noise: max_noise, jpeg: 100 }[name];
+  const ranges = { blur: `a width of 0 to ${max_blur} pixels`, noise: `a level of 0 to ${max_noise}`, jpeg: "a quality of 1 to 100" };
+  if (!field.checkValidity() || Number(field.value) > most) return say(`The ${name} is ${ranges[name]}.`);
   yours[name] = field.value === "" ? null : String(Math.round(Number(field.value) * 1000) / 1000);
   fill();
   return enlarge();

@@ -19,14 +19,12 @@ def main(argv: list[str] | None = None) -> None:
         prog="isr-jax models",
         description="Lists the models that come with this version; any model file or run folder is a MODEL, too.",
     )
-    from isr_jax.models.description import count_parameters, purpose, scales_of  # --help must not wait for JAX
-    from isr_jax.models.model_file import describe_model, shipped_models
+    from isr_jax.models.description import list_models, scales_in_words  # --help must not wait for JAX
 
     rows = [("model", "scale", "physics", "parameters", "for")]
-    for name in shipped_models():
-        model = describe_model(name)
-        config, count = model.config, f"{count_parameters(model):,}"
-        rows.append((name, scales_of(config), config.physics, count, purpose(name, config)))
+    for model in list_models():
+        scales, count = scales_in_words(model.scales), f"{model.num_parameters:,}"
+        rows.append((model.name, scales, model.physics, count, model.purpose))
     rows.append(("bicubic", "any", "bicubic", "0", "comparison: interpolation"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

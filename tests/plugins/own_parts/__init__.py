@@ -1,0 +1,1 @@
+"""Parts of one's own for isr_jax: each module is all that its part needs."""
