@@ -42,7 +42,8 @@ def main() -> None:
         write(f"reference/{name}.md", text)
     write("reference/commands.md", commands())
     write("results/experiments.md", (ROOT / "experiments/README.md").read_text().replace("](../docs/", "](../"))
-    write("changes.md", re.sub(r"\]\(docs/", "](", (ROOT / "CHANGELOG.md").read_text()))
+    changes = re.sub(r"\]\(docs/", "](", (ROOT / "CHANGELOG.md").read_text())
+    write("changes.md", re.sub(r"\[([^]]*)\]\([A-Z]\w*\.\w+\)", r"\1", changes))  # files of the repository are no pages
 
 
 def reference() -> dict[str, str]:

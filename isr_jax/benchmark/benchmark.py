@@ -128,7 +128,7 @@ def run_benchmark(
     Raises:
       ConfigError: If a model, a folder or an option cannot be used.
       UserError: If a picture cannot be read or does not match its partner.
-    Example:
+    Examples:
       >>> isr_jax.write_image("photos/grey.png", np.full((24, 24), 100, np.uint8))
       >>> isr_jax.run_benchmark("bicubic", "photos", scale=2).rows[0].mean("psnr_y")
       inf
