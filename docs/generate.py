@@ -38,6 +38,16 @@ FLOORS = {
 
 def main() -> None:
     """Writes all pages."""
+    for name, text in reference().items():
+        write(f"reference/{name}.md", text)
+    write("reference/commands.md", commands())
+    write("results/experiments.md", (ROOT / "experiments/README.md").read_text().replace("](../docs/", "](../"))
+    changes = re.sub(r"\]\(docs/", "](", (ROOT / "CHANGELOG.md").read_text())
+    write("changes.md", re.sub(r"\[([^]]*)\]\([A-Z]\w*\.\w+\)", r"\1", changes))  # files of the repository are no pages
+
+
+def reference() -> dict[str, str]:
+    """Returns a page a floor, and the one that lists them all, by their names."""
     equations = read_equations((DOCS / "method.md").read_text())
     public = {home_of(getattr(isr_jax, name)): f"isr_jax.{name}" for name in isr_jax.__all__}
     for name in isr_jax.config.__all__:
@@ -45,16 +55,15 @@ def main() -> None:
     if homeless := [home for home in public if home.split(".")[1] not in FLOORS]:
         sys.exit(f"no page of the reference is for {', '.join(homeless)}; add it to FLOORS and to zensical.toml")
     behind = sorted(equations.keys() - public.keys() - set(public.values()))
+    pages = {"index": index(public)}
     for floor, title in FLOORS.items():
-        names = [home for home in public if home.startswith(f"isr_jax.{floor}.")]
-        entries = [entry(home, public[home], equations) for home in names]
+        here = [entry(home, name, equations) for home, name in public.items() if home.startswith(f"isr_jax.{floor}.")]
         others = [entry(home, home, equations) for home in behind if home.startswith(f"isr_jax.{floor}.")]
-        below = ["## Behind it\n\nWhat the method names, and who only uses the package need not know.\n", *others]
-        write(f"reference/{floor}.md", "\n".join([f"# {title}\n", *entries, *(below if others else [])]))
-    write("reference/index.md", index(public))
-    write("reference/commands.md", commands())
-    write("results/experiments.md", (ROOT / "experiments/README.md").read_text().replace("](../docs/", "](../"))
-    write("changes.md", re.sub(r"\]\(docs/", "](", (ROOT / "CHANGELOG.md").read_text()))
+        below = (
+            ["## Behind it\n\nWhat the method names, and who only uses the package need not know.\n"] if others else []
+        )
+        pages[floor] = "\n".join([f"# {title}\n", *here, *below, *others])
+    return pages
 
 
 def home_of(found: Any) -> str:

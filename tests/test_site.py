@@ -4,6 +4,7 @@ import functools
 import http.server
 import os
 import re
+import runpy
 import subprocess
 import sys
 import threading
@@ -15,15 +16,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import isr_jax
 from tests.browser import needs_chromium, open_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 SITE = ROOT / "build" / "site"
 NAV = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]
-GENERATED = {"changes.md", "results/experiments.md"}  # by docs/generate.py, as reference/ is
+REFERENCE = {"index", "inference", "physics", "solver", "pictures", "training", "benchmark", "models", "config"}
+GENERATED = {"changes.md", "results/experiments.md", *(f"reference/{name}.md" for name in [*REFERENCE, "commands"])}
+"""What docs/generate.py writes."""
 NOTEBOOKS = sorted([*DOCS.glob("course/*.py"), DOCS / "start.py"])
-PAGES = sorted(path for path in DOCS.rglob("*.md") if "reference" not in path.parts)
+PAGES = sorted(path for path in DOCS.rglob("*.md") if path.relative_to(DOCS).as_posix() not in GENERATED)
 
 built = pytest.mark.skipif(not SITE.exists(), reason="the documentation is not built here: make docs")
 
@@ -37,8 +41,7 @@ def nav_pages(entries=NAV):
 
 def stored(page):
     """Whether a page is there, or what it is made from."""
-    made = page in GENERATED or page.startswith("reference/")
-    return made or (DOCS / page).exists() or (DOCS / page).with_suffix(".py").exists()
+    return page in GENERATED or (DOCS / page).exists() or (DOCS / page).with_suffix(".py").exists()
 
 
 def test_the_navigation_names_each_page_once_and_every_page_is_in_it():
@@ -68,6 +71,21 @@ def assert_links(path):
         found = (path.parent / target).resolve()
         inside = found.relative_to(DOCS).as_posix() if found.is_relative_to(DOCS) else ""
         assert found.exists() or (inside and stored(inside)), f"{path.relative_to(ROOT)}: {link}"
+
+
+def test_the_reference_has_each_public_name_once_and_what_the_method_names():
+    pytest.importorskip("markdown", reason="the docs extra is not installed: make docs")
+    generate = runpy.run_path(str(DOCS / "generate.py"))
+    pages = generate["reference"]()
+    assert set(pages) == REFERENCE
+    homes = re.findall(r"^::: (\S+)$", "\n".join(pages.values()), flags=re.M)
+    headings = re.findall(r"^## (isr_jax\.\S+) \{", "\n".join(pages.values()), flags=re.M)
+    assert len(homes) == len(set(homes))
+    assert len(headings) == len(set(headings))
+    assert {f"isr_jax.{name}" for name in isr_jax.__all__} <= set(headings)
+    named = set(re.findall(r"\]\[(isr_jax[\w.]+)\]", (DOCS / "method.md").read_text()))
+    assert named <= {*homes, *headings}
+    assert "\n".join(pages.values()).count("[In the method]") >= len(named) - 1
 
 
 # ------------------------------------------------------------------------------------------------------------- blocks

@@ -132,7 +132,7 @@ def run_benchmark(
     Raises:
       ConfigError: If a model, a folder, a measure or an option cannot be used.
       UserError: If a picture cannot be read or does not match its partner, or a measure's package is not installed.
-    Example:
+    Examples:
       >>> isr_jax.write_image("photos/grey.png", np.full((24, 24), 100, np.uint8))
       >>> isr_jax.run_benchmark("bicubic", "photos", scale=2).rows[0].mean("psnr_y")
       inf

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class UserError(Exception):
     """Something the user can mend: one line that names the file or field and the remedy. Commands exit with 1.
 
-    Example:
+    Examples:
       >>> try:
       ...     isr_jax.read_image("absent.png")
       ... except isr_jax.UserError as error:
@@ -34,7 +34,7 @@ class UserError(Exception):
 class ConfigError(UserError, ValueError):
     """A command line or configuration that cannot be used. Commands exit with 2.
 
-    Example:
+    Examples:
       >>> isr_jax.Bicubic(0)
       Traceback (most recent call last):
       isr_jax.config.checks.ConfigError: Bicubic has the scale 0; it must be a whole number of at least 1
@@ -171,7 +171,7 @@ TYPE = "type"
 def config_to_dict(config: Any) -> dict[str, Any]:
     """Returns the configuration as nested dicts, lists and scalars, as JSON stores it.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import EvalConfig, config_to_dict
       >>> config_to_dict(EvalConfig(data=("Set5",), every="10min"))
       {'data': ['Set5'], 'every': '10min', 'log_every': 50}
@@ -200,7 +200,7 @@ def config_from_dict(cls: type[T], values: dict[str, Any], prefix: str = "") -> 
       prefix: What errors put before a field's name.
     Raises:
       ConfigError: If a field is unknown, or a value is not of its field's type or range.
-    Example:
+    Examples:
       >>> from isr_jax.config import ModelConfig, config_from_dict
       >>> config_from_dict(ModelConfig, {"scale": 3, "prior": {"features": 32}}).prior.features
       32
@@ -228,7 +228,7 @@ def read_config(cls: type[T], path: Path) -> T:
 
     Raises:
       ConfigError: If there is no such file, or it does not hold one.
-    Example:
+    Examples:
       >>> from pathlib import Path
       >>> from isr_jax.config import TrainConfig, read_config
       >>> _ = Path("config.json").write_text('{"steps": 100, "model": {"scale": 2}}')

@@ -19,7 +19,7 @@ SYNTHESIS_REMOVED = (
 class DegradationConfig(Config):
     """A mixture of blurs, drawn for each patch by their weights, then sampling, noise and JPEG; inactive by default.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import DegradationConfig
       >>> DegradationConfig(gaussian=3.0, motion=1.0, noise_std=(0.0, 10.0)).active
       True

@@ -10,7 +10,7 @@ from isr_jax.config.checks import Config, ConfigError, Count, Natural, Positive,
 class PriorConfig(Config):
     """A network of the proximal step. A subclass, a frozen dataclass of its own, is all that another network needs.
 
-    Example:
+    Examples:
       >>> from dataclasses import dataclass
       >>> from typing import ClassVar
       >>> from isr_jax.config import ModelConfig, PriorConfig
@@ -44,7 +44,7 @@ class PriorConfig(Config):
 class ERDConfig(PriorConfig):
     """The encoder - resnet - decoder network, the prior of the solver. The defaults are the released network.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import ERDConfig
       >>> ERDConfig(resolution="lr", num_blocks=14, feedback_steps=0, border="zero", weight_norm=False).features
       64
@@ -94,7 +94,7 @@ class ERDConfig(PriorConfig):
 class ModelConfig(Config):
     """The unrolled solver. The defaults are the released network, ISRResCNet x4.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import ModelConfig
       >>> ModelConfig(scale=2, num_stages=3, physics="bicubic", data_step="conjugate_gradient").all_scales
       (2,)

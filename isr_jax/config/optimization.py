@@ -24,7 +24,7 @@ from isr_jax.config.checks import (
 class LossConfig(Config):
     """The training criterion, on intensities in 0..1.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import LossConfig
       >>> loss = LossConfig(kind="l2").build()
       >>> float(loss(jnp.full((1, 2, 2, 3), 255.0), jnp.zeros((1, 2, 2, 3))))
@@ -68,7 +68,7 @@ class LossConfig(Config):
 class OptimizerConfig(Config):
     """The optimiser and the average of the weights.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import OptimizerConfig
       >>> rule = OptimizerConfig(kind="adamw", weight_decay=1e-4, clip_norm=1.0).build()
       >>> state = rule.init({"kernel": jnp.zeros(3)})
@@ -113,7 +113,7 @@ class OptimizerConfig(Config):
 class ScheduleConfig(Config):
     """The learning rate over the steps.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import ScheduleConfig
       >>> rate = ScheduleConfig(kind="cosine", learning_rate=1e-3, final_fraction=0.01).build(steps=100)
       >>> round(float(rate(0)), 6), round(float(rate(100)), 6)

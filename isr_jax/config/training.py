@@ -23,7 +23,7 @@ from isr_jax.config.optimization import LossConfig, OptimizerConfig, ScheduleCon
 class DataConfig(Config):
     """What to train on, and how patches are drawn from it.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import DataConfig
       >>> DataConfig(train=("photos/",), patch_size=48, placement="memory").batch_size
       16
@@ -77,7 +77,7 @@ class DataConfig(Config):
 class ParallelConfig(Config):
     """Which devices and processes share a step.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import ParallelConfig
       >>> ParallelConfig(coordinator="10.0.0.1:1234", num_processes=2, process_index=1).timeout
       300
@@ -113,7 +113,7 @@ class ParallelConfig(Config):
 class CheckpointConfig(Config):
     """What is saved, and when.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import CheckpointConfig
       >>> CheckpointConfig(every="10min", keep=3).every
       '10min'
@@ -137,7 +137,7 @@ class CheckpointConfig(Config):
 class EvalConfig(Config):
     """What is measured during training.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import EvalConfig
       >>> EvalConfig(data=("Set5/",), every=500).log_every
       50
@@ -160,7 +160,7 @@ class EvalConfig(Config):
 class TrainConfig(Config):
     """A training run.
 
-    Example:
+    Examples:
       >>> from isr_jax.config import DataConfig, ModelConfig, TrainConfig
       >>> config = TrainConfig(model=ModelConfig(scale=2), data=DataConfig(train=("photos/",)), steps=1000)
       >>> TrainConfig(steps=1000, epochs=2.0)

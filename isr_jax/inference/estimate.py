@@ -67,7 +67,7 @@ class Jpeg:
 class Estimate:
     """What is believed of a picture. None stands for "cannot tell".
 
-    Example:
+    Examples:
       >>> estimate = isr_jax.Estimate(
       ...     scale=2, blur=(0.8, 0.8, 0.0), blur_std=0.8, noise_std=3.0, jpeg=None, enlarged=None, confidence=0.7
       ... )
@@ -178,7 +178,7 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4) -> Estimate:
       ConfigError: If the scale is not positive.
       UserError: If the file cannot be read.
       TypeError: If it is no picture.
-    Example:
+    Examples:
       >>> print(isr_jax.estimate_degradation(np.zeros((32, 32), np.uint8)))
       blur: cannot tell, noise 0.0, no JPEG
     """

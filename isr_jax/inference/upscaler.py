@@ -59,7 +59,7 @@ def load(
     Raises:
       ConfigError: If there is no such model, or an option does not fit it.
       UserError: If the file is damaged.
-    Example:
+    Examples:
       >>> model = isr_jax.load("isr-lite-x2")
       >>> model.upscale(np.full((8, 8, 3), 100, np.uint8)).shape
       (16, 16, 3)
@@ -83,7 +83,7 @@ def load(
 class Upscaler:
     """A model ready to run on pictures of any size, kind and number; its properties tell what that has cost so far.
 
-    Example:
+    Examples:
       >>> isr_jax.load("isr-lite-x2", ensemble=True)
       Upscaler('isr-lite-x2': ISRResCNet(x2, bicubic, 1 stage, 595,022 parameters), ensemble)
     """

@@ -61,7 +61,7 @@ class ShippedModel:
 def list_models() -> tuple[ShippedModel, ...]:
     """Returns the models that come with the package, those trained on free photographs alone first.
 
-    Example:
+    Examples:
       >>> [model.scales for model in isr_jax.list_models() if model.name == "isr-lite-x4"]
       [(4,)]
     """

@@ -34,7 +34,7 @@ class Blur(Physics, kw_only=False):
       allow_zero_sum: Whether a kernel may have the sum 0.
     Raises:
       ConfigError: If a kernel has another shape, a value that is not finite, or the sum 0.
-    Example:
+    Examples:
       >>> physics = isr_jax.Decimation(2) @ isr_jax.Blur(np.full((3, 3), 1 / 9))
       >>> physics.apply(jnp.ones((1, 8, 8, 3))).shape, physics.scale
       ((1, 4, 4, 3), 2)

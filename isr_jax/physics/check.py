@@ -21,7 +21,7 @@ def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: f
     Returns: The relative error of each property.
     Raises:
       AssertionError: If a property fails; it is named, with its numbers.
-    Example:
+    Examples:
       >>> max(isr_jax.check_physics(isr_jax.BoxAverage(2), (4, 4, 1)).values()) < 1e-4
       True
     """

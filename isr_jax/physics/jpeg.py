@@ -34,7 +34,7 @@ class Jpeg(Identity, kw_only=False):
     Raises:
       ConfigError: If it is none of those.
 
-    Example:
+    Examples:
       >>> physics = isr_jax.Jpeg(75) @ isr_jax.Bicubic(4)
       >>> physics.scale, round(float(physics.error_std[0]), 1)
       (4, 5.8)

@@ -19,7 +19,7 @@ class Mask(Physics, kw_only=False):
       mask: (H, W) for all pictures or (N, H, W), 1 where a pixel is seen, 0 where not.
     Raises:
       ConfigError: If it has another shape, or that of other pictures than it is applied to.
-    Example:
+    Examples:
       >>> isr_jax.Mask(np.eye(2)).apply(jnp.full((1, 2, 2, 1), 9.0))[0, :, :, 0].tolist()
       [[9.0, 0.0], [0.0, 9.0]]
     """
@@ -108,7 +108,7 @@ class Mosaic(Physics, kw_only=False):
       channels: Of the HR pictures; the pattern has all of them.
     Raises:
       ConfigError: If the pattern has rows of several lengths, or not every channel.
-    Example:
+    Examples:
       >>> isr_jax.Mosaic("GRBG").apply(jnp.array([[[[1.0, 2.0, 3.0]] * 2] * 2]))[0, :, :, 0].tolist()
       [[2.0, 1.0], [3.0, 2.0]]
     """

@@ -42,7 +42,7 @@ class Physics(struct.PyTreeNode, kw_only=True):
     A subclass needs a `scale` and `apply`; the adjoint, the norm, solutions and turns follow from them, and may be
     overridden where more is known. `check_physics` says whether they are right.
 
-    Example:
+    Examples:
       >>> class Camera(isr_jax.Physics):
       ...     scale = 2
       ...

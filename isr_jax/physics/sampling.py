@@ -31,7 +31,7 @@ class Bicubic(Physics, kw_only=False):
     Raises:
       ConfigError: If it is none.
     References: Keys 1981, Cubic convolution interpolation for digital image processing.
-    Example:
+    Examples:
       >>> isr_jax.Bicubic(2).apply(jnp.full((1, 8, 8, 1), 7.0))[0, 0, :, 0].round(4).tolist()
       [7.0, 7.0, 7.0, 7.0]
     """
@@ -85,7 +85,7 @@ class Decimation(Physics, kw_only=False):
       phase: Row and column in the block, 0 to scale - 1, or one number for both.
     Raises:
       ConfigError: If one of them is none.
-    Example:
+    Examples:
       >>> isr_jax.Decimation(2, phase=1).apply(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
       [[5.0, 7.0], [13.0, 15.0]]
     """
@@ -136,7 +136,7 @@ class BoxAverage(Physics, kw_only=False):
       scale: HR size over LR size, a whole number of at least 1; sides of HR pictures must be multiples of it.
     Raises:
       ConfigError: If it is none.
-    Example:
+    Examples:
       >>> isr_jax.BoxAverage(2).apply(jnp.arange(16.0).reshape(1, 4, 4, 1))[0, :, :, 0].tolist()
       [[2.5, 4.5], [10.5, 12.5]]
     """
@@ -177,7 +177,7 @@ class BoxAverage(Physics, kw_only=False):
 class Identity(Physics):
     """y = x: denoising.
 
-    Example:
+    Examples:
       >>> isr_jax.Identity().apply(jnp.ones((1, 2, 2, 1))).shape
       (1, 2, 2, 1)
     """
@@ -215,7 +215,7 @@ class Resize(Physics, kw_only=True):
       lr_size: Of the LR pictures.
     Raises:
       ConfigError: If a side is below 1 pixel, or pictures have another size.
-    Example:
+    Examples:
       >>> isr_jax.Resize(hr_size=(9, 12), lr_size=(6, 5)).apply(jnp.ones((1, 9, 12, 3))).shape
       (1, 6, 5, 3)
     """

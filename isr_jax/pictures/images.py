@@ -69,7 +69,7 @@ def read_image(source: str | os.PathLike | bytes, *, name: str = "", max_pixels:
     Returns: The picture, upright.
     Raises:
       UserError: If it is missing, damaged, not a picture, animated, too large, or of a kind that is not supported.
-    Example:
+    Examples:
       >>> isr_jax.write_image("small.png", np.zeros((4, 6, 3), np.uint8))
       >>> isr_jax.read_image("small.png").pixels.shape
       (4, 6, 3)
@@ -132,7 +132,7 @@ def write_image(
       ConfigError: If the suffix is not one of `FORMATS`.
       UserError: If the format cannot hold the picture.
       ValueError: If the pixels have another shape or type.
-    Example:
+    Examples:
       >>> isr_jax.write_image("grey.tif", np.full((4, 6), 40_000, np.uint16))
       >>> isr_jax.read_image("grey.tif").pixels.max()
       np.uint16(40000)

@@ -92,7 +92,7 @@ def psnr(
     Returns: PSNR over all pixels and channels; infinite where the pictures are equal.
     Raises:
       ValueError: If the shapes differ or the pictures are empty.
-    Example:
+    Examples:
       >>> round(isr_jax.psnr(np.full((4, 4), 101, np.uint8), np.full((4, 4), 100, np.uint8)), 2)
       48.13
     """
@@ -120,7 +120,7 @@ def ssim(
     Raises:
       ValueError: If the shapes differ or a side is shorter than the window.
     References: Wang, Bovik, Sheikh & Simoncelli, Image quality assessment, 2004.
-    Example:
+    Examples:
       >>> picture = np.arange(144.0).reshape(12, 12)
       >>> isr_jax.ssim(picture, picture), round(isr_jax.ssim(picture, picture.T), 3)
       (1.0, 0.233)

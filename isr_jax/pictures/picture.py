@@ -12,7 +12,7 @@ from isr_jax.pictures.metadata import NO_METADATA, Metadata
 class Picture:
     """A picture as arrays, upright.
 
-    Example:
+    Examples:
       >>> opacity = np.full((4, 6), 128, np.uint8)
       >>> isr_jax.write_image("glass.png", isr_jax.Picture(pixels=np.zeros((4, 6, 3), np.uint8), alpha=opacity))
       >>> isr_jax.read_image("glass.png").alpha.max()

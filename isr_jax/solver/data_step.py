@@ -51,7 +51,7 @@ class DataStep(Protocol):
 class Gradient:
     """A gradient step on 1/2 ||H x - y||^2, as long as is safe times a factor.
 
-    Example:
+    Examples:
       >>> y, step, physics = jnp.full((1, 4, 4, 1), 100.0), isr_jax.Gradient(), isr_jax.Identity()
       >>> u, residual = step(physics, step.prepare(physics, y), y, 0 * y, 0.5)
       >>> float(u[0, 0, 0, 0]), float(residual[0, 0, 0, 0])
@@ -84,7 +84,7 @@ class ConjugateGradient:
     Args:
       iterations: Most steps of the conjugate gradients.
     References: Hestenes & Stiefel 1952, Methods of conjugate gradients for solving linear systems.
-    Example:
+    Examples:
       >>> y, physics = jnp.full((1, 4, 4, 1), 100.0), isr_jax.Identity()
       >>> u, _ = isr_jax.ConjugateGradient()(physics, None, y, 0 * y, 1.0)  # half-way from 0 to y
       >>> round(float(u[0, 0, 0, 0]), 3)
@@ -116,7 +116,7 @@ class ClosedForm:
     motions, whose mirror image is another motion.
 
     References: Zhao et al. 2016, Fast single image super-resolution using a new analytical solution for l2-l2 problems.
-    Example:
+    Examples:
       >>> y, step = jnp.full((1, 4, 4, 1), 100.0), isr_jax.ClosedForm()
       >>> physics = isr_jax.Decimation(2) @ isr_jax.Blur(np.full((2, 2), 0.25), border="periodic")
       >>> u, residual = step(physics, step.prepare(physics, y), y, physics.initial_estimate(y), 1e-3)

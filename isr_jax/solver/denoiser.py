@@ -16,7 +16,7 @@ class Denoiser(nnx.Module):
     Args:
       denoise: The function.
     References: Venkatakrishnan, Bouman & Wohlberg 2013, Plug-and-play priors for model based reconstruction.
-    Example:
+    Examples:
       >>> prior = isr_jax.Denoiser(lambda x, noise_std: x / (1 + (noise_std / 100) ** 2))
       >>> noise, _ = prior(jnp.full((1, 2, 2, 1), 10.0), noise_std=jnp.array([100.0]))
       >>> float(noise[0, 0, 0, 0])

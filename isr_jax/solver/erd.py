@@ -25,7 +25,7 @@ class ERD(nnx.Module):
     of the stage before), its output goes through depth-to-space; the same convolutions cost scale^2 times less.
 
     References: Umer, Foresti & Micheloni 2020 (arXiv 2009.04809); for depth-to-space Shi et al. 2016 (1609.05158).
-    Example:
+    Examples:
       >>> from flax import nnx
       >>> from isr_jax.config import ERDConfig
       >>> shape = ERDConfig(features=3, num_blocks=1, feedback_steps=0, kernel_size=3)

@@ -71,7 +71,7 @@ def half_quadratic_splitting(
       ValueError: If the observation has not four axes.
     References: Geman & Yang 1995, Nonlinear image recovery with half-quadratic regularization; Zhang et al. 2021,
       Plug-and-play image restoration with deep denoiser prior.
-    Example:
+    Examples:
       >>> physics, smooth = isr_jax.Decimation(2), lambda x, noise_std: (x + jnp.roll(x, 1, 1)) / 2
       >>> y = jnp.full((1, 4, 4, 1), 100.0)
       >>> x = isr_jax.half_quadratic_splitting(physics, y, isr_jax.Denoiser(smooth), noise_std=2.55, num_stages=2)
@@ -122,7 +122,7 @@ def proximal_gradient(
       ValueError: If the observation has not four axes.
     References: Beck & Teboulle 2009, A fast iterative shrinkage-thresholding algorithm for linear inverse problems;
       Venkatakrishnan, Bouman & Wohlberg 2013, Plug-and-play priors for model based reconstruction.
-    Example:
+    Examples:
       >>> physics, smooth = isr_jax.Decimation(2), lambda x, noise_std: (x + jnp.roll(x, 1, 1)) / 2
       >>> y = jnp.full((1, 4, 4, 1), 100.0)
       >>> x = isr_jax.proximal_gradient(physics, y, isr_jax.Denoiser(smooth), noise_std=2.55, num_stages=2)

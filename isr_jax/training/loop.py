@@ -95,7 +95,7 @@ def fit(
     Raises:
       UserError: If data, run folder or configuration cannot be used, another process trains in the folder, or a step
         is not finite (see `config.on_nonfinite`). What was saved before is whole.
-    Example:
+    Examples:
       >>> from isr_jax.config import DataConfig, ERDConfig, ModelConfig, TrainConfig
       >>> isr_jax.write_image("train/photo.png", np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3))
       >>> erd = ERDConfig(features=2, num_blocks=1, feedback_steps=0, resolution="lr", border="zero")
