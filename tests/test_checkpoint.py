@@ -1,4 +1,5 @@
 import dataclasses
+import gc
 import shutil
 
 import pytest
@@ -9,6 +10,13 @@ from tests.small_run import assert_same_state, fresh_state, small_config
 
 # What Orbax has begun to read when a part of it fails is never awaited.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _collected():
+    """So that what Orbax left is not found in the tests of another file."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
