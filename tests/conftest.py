@@ -1,5 +1,6 @@
 """What all tests share: checked shapes, and the folder of reference data."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,3 +29,10 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs the reference data, which is not at {path}; set ISR_JAX_SHARED to where it is")
     return path
+
+
+@pytest.fixture(scope="module")
+def collected() -> Iterator[None]:
+    """So that what was never awaited is not found in the tests of another file."""
+    yield
+    gc.collect()

@@ -21,7 +21,10 @@ from tests.small_run import assert_same_state, contents, last_state, small_confi
 from tests.test_datasets import write_photos
 
 # A damaged array fails Orbax's load while others are still being read; what they then say has no reader.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 ROOT = Path(__file__).parents[1]
 

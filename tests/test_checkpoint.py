@@ -1,5 +1,4 @@
 import dataclasses
-import gc
 import shutil
 
 import pytest
@@ -9,14 +8,10 @@ from isr_jax.training.checkpoint import Checkpoints
 from tests.small_run import assert_same_state, fresh_state, small_config
 
 # What Orbax has begun to read when a part of it fails is never awaited.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _collected():
-    """So that what Orbax left is not found in the tests of another file."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 @pytest.fixture(scope="module")
