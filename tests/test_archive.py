@@ -112,9 +112,9 @@ def test_the_newest_whole_checkpoint_is_packed_and_the_run_left(run, tmp_path, c
     assert max(json.loads(record)["step"] for record in records) == 3
 
 
-def test_a_run_is_packed_while_it_trains(folder, tmp_path):
+def test_a_run_is_packed_while_it_trains(folder, run, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ISR_JAX_COMPILATION_CACHE": str(folder / "compiled")}
-    shutil.copytree(folder / "run", tmp_path / "run")
+    shutil.copytree(run, tmp_path / "run")
     fields = ["--steps", "4000", "--checkpoint.every", "5", "--eval.every", "4000"]
     command = [sys.executable, "-m", "isr_jax.train", "--workdir", str(tmp_path / "run"), *fields]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
