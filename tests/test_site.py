@@ -169,6 +169,14 @@ def is_loaded(text, link):
 
 @built
 @needs_chromium
+def test_sections_of_docstrings_are_sections():
+    for page in (SITE / "reference").glob("*.html"):
+        shown = re.sub(r"<pre.*?</pre>|<code.*?</code>", "", page.read_text(), flags=re.DOTALL)
+        assert not re.search(r"(?<!\*\*)(?<!<strong>)(?<!title\">)\b(Raises|Examples|References): ", shown), page.name
+
+
+@built
+@needs_chromium
 def test_the_built_site_works_without_the_network():
     handler = functools.partial(QuietHandler, directory=SITE)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
