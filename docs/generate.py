@@ -6,7 +6,6 @@
 it. Each entry that the method names leads back to its equation.
 """
 
-import importlib
 import inspect
 import re
 import subprocess
@@ -93,18 +92,15 @@ def entry(home: str, name: str, equations: dict[str, str]) -> str:
 
 
 def index(public: dict[str, str]) -> str:
-    """Returns the page that names the public surface, each object with the first line of its docstring."""
-    rows = []
+    """Returns the page that leads to each public name."""
+    lines = []
     for floor, title in FLOORS.items():
-        rows += [f"\n## {title}\n", "| name | what it is |", "| --- | --- |"]
-        for home, name in public.items():
-            if home.startswith(f"isr_jax.{floor}."):
-                module, _, attribute = home.rpartition(".")
-                text = (getattr(importlib.import_module(module), attribute).__doc__ or "").strip().split("\n")[0]
-                short = name.removeprefix("isr_jax.")
-                rows.append(f"| [`{short}`]({floor}.md#{name}) | {text.replace('|', '&#124;')} |")
-    return "# Reference\n\nWhat `import isr_jax` hands on. [The commands](commands.md) are the same from a shell.\n" + (
-        "\n".join(rows) + "\n"
+        names = [name for home, name in public.items() if home.startswith(f"isr_jax.{floor}.")]
+        links = (f"[`{name.removeprefix('isr_jax.')}`]({floor}.md#{name})" for name in names)
+        lines.append(f"- {title}: {', '.join(links)}")
+    about = "What `import isr_jax` hands on; [what each of them is, and since when](surface.md)."
+    return (
+        f"# Reference\n\n{about} [The commands](commands.md) are the same from a shell.\n\n" + "\n".join(lines) + "\n"
     )
 
 

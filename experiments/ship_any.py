@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> None:
     suffix = "-free" if arguments.free else ""
     plain: dict[str, list[str]] = {"bicubic": [], name: [], f"isr-lite{suffix}": []}
     columns, rows = [], []
-    for scale in model.config.all_scales:
+    for scale in (scale for scale in model.config.all_scales if scale > 1):  # isr-lite enlarges
         ours = run_benchmark(name, arguments.data, scale=scale)
         lite = run_benchmark(f"isr-lite-x{scale}{suffix}", arguments.data)
         for label, of_model in zip(plain, (ours.bicubic, ours.rows, lite.rows), strict=True):

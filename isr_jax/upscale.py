@@ -39,8 +39,8 @@ from isr_jax.upscale_options import BICUBIC, PIPE, UpscaleConfig, check, wanted_
 from isr_jax.upscale_plan import left_out, plan
 
 Enlarge = Callable[..., tuple[Picture, np.ndarray | None]]
-"""(picture, *, exact, reserve, progress), as `Upscaler.upscale_picture`: returns the enlarged picture, and, if asked
-for, its pixels before rounding: float32 on 0..255."""
+"""(picture, file, *, exact, reserve, progress), the file being where it comes from, else as `Upscaler.upscale_picture`:
+returns the enlarged picture, and, if asked for, its pixels before rounding: float32 on 0..255."""
 
 
 class Enlarger(NamedTuple):
@@ -112,8 +112,8 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
     if config.model == BICUBIC:
         if not wanted:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale or --size")
-        if config.blur is not None or config.noise is not None:
-            raise ConfigError("bicubic enlargement makes no use of --blur and --noise: leave them out")
+        if any(value is not None for value in (config.blur, config.noise, config.jpeg)):
+            raise ConfigError("bicubic enlargement makes no use of --blur, --noise and --jpeg: leave them out")
         if config.strength != 1:
             raise ConfigError("bicubic enlargement has no network: leave out --strength")
         if config.devices is not None:
@@ -121,11 +121,15 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
         if config.memory is not None:
             raise ConfigError("bicubic enlargement has no windows: leave out --memory")
         bicubic = BicubicUpscaler(config.scale or 1)
-        return Enlarger(lambda picture, *, exact, **_: bicubic.upscale_picture(picture, exact=exact, **wanted), size_of)
+
+        def interpolate(picture: Picture, file: str | bytes, *, exact: bool, **_: Any) -> tuple[Picture, Any]:
+            return bicubic.upscale_picture(picture, exact=exact, **wanted)
+
+        return Enlarger(interpolate, size_of)
     if not config.model and size is not None:
         load = functools.cache(lambda name: _load(name, config))
 
-        def enlarge(picture: Picture, **options: Any) -> tuple[Picture, np.ndarray | None]:
+        def enlarge(picture: Picture, file: str | bytes, **options: Any) -> tuple[Picture, np.ndarray | None]:
             shape = picture.pixels.shape
             factor = largest_factor(shape, choose_target(shape, **wanted).size)
             return load(default_model(factor)).upscale_picture(picture, **wanted, **options, strength=config.strength)
@@ -134,10 +138,10 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
     model = _load(config.model or default_model(config.scale), config)
     wanted = wanted or {"scale": model.scale}
 
-    def enlarge_told(picture: Picture, **options: Any) -> tuple[Picture, np.ndarray | None]:
+    def enlarge_told(picture: Picture, file: str | bytes, **options: Any) -> tuple[Picture, np.ndarray | None]:
         before, known = model.exchanged_bytes, {"strength": config.strength}
         if model.config.physics == "blur":
-            picture, found = _inspected(picture, model, wanted, config)
+            picture, found = _inspected(picture, file, model, wanted, config)
             known |= found
         result = model.upscale_picture(picture, **wanted, **known, **options)
         if config.devices is not None:
@@ -149,7 +153,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
 
 
 def _inspected(
-    picture: Picture, model: Any, wanted: dict[str, Any], config: UpscaleConfig
+    picture: Picture, file: str | bytes, model: Any, wanted: dict[str, Any], config: UpscaleConfig
 ) -> tuple[Picture, dict[str, Any]]:
     """Returns what is believed of a picture where the command line does not say it, and says so in its remarks."""
     said = {"blur": config.blur, "noise_std": config.noise, "jpeg": config.jpeg}
@@ -159,7 +163,7 @@ def _inspected(
         return picture, {} if "noise_std" in given else {"noise_std": 0.0}
     shape = picture.pixels.shape
     scale = model.own_scale(largest_factor(shape, choose_target(shape, **wanted).size))
-    estimate = estimate_degradation(picture, scale=scale)
+    estimate = estimate_degradation(picture, scale=scale, file=file)
     return replace(picture, remarks=(*picture.remarks, f"taken for: {estimate}")), estimate.known(
         given, jpeg=model.uses_jpeg
     )
@@ -206,11 +210,12 @@ def upscale_file(
 
     Says on standard error what was damaged and mended, and what of the picture cannot be written.
     """
-    picture = read_image(sys.stdin.buffer.read() if source == PIPE else source, max_pixels=config.max_pixels)
+    file = sys.stdin.buffer.read() if source == PIPE else source
+    picture = read_image(file, max_pixels=config.max_pixels)
     if config.strip:
         picture = replace(picture, metadata=NO_METADATA)
     if target.lower().endswith(".npy"):
-        result, exact = enlarger.enlarge(picture, exact=True, reserve=0, progress=progress)
+        result, exact = enlarger.enlarge(picture, file, exact=True, reserve=0, progress=progress)
         _say(config, source, result.remarks)
         write_file(Path(target), lambda stream: np.save(stream, exact))
     else:
@@ -224,7 +229,7 @@ def upscale_file(
         channels = picture.pixels.shape[2] + (picture.alpha is not None)
         reserve = writing_bytes(image_format, (*enlarger.size(picture), channels), bits // 8)
         other_bits = bits != 8 * picture.pixels.itemsize
-        result, exact = enlarger.enlarge(picture, exact=other_bits, reserve=reserve, progress=progress)
+        result, exact = enlarger.enlarge(picture, file, exact=other_bits, reserve=reserve, progress=progress)
         if exact is not None and bits < 32:
             result = with_bits(result, exact, bits)
         result = fit_to_format(result, image_format)

@@ -23,7 +23,7 @@ RESULTS = (
     "benchmark.rows:Row",
     "benchmark.rows:Scores",
     "benchmark.rows:Cost",
-    "inference.estimate:Jpeg",
+    "inference.estimate:FoundJpeg",
     "models.description:ShippedModel",
     "training.loop:Run",
 )

@@ -197,6 +197,8 @@ def test_a_model_that_is_told_the_quality_of_a_file_is_told_the_files_own(tmp_pa
     ]:
         argv = ["-o", tmp_path / "b.png", "--overwrite", "--model", model_file, "--scale", 3, *options]
         assert run(tmp_path / "a.jpg", *argv) == 0
+        told = "JPEG 30 (4:2:0)" in capfd.readouterr().err  # which pixels alone do not show so surely
+        assert told == ("--no-inspect" not in options)
         results.append(read_image(tmp_path / "b.png").pixels.astype(int))
         np.testing.assert_allclose(results[-1], upscaler.upscale(pixels, scale=3, **known), atol=1)
     assert estimate.known(jpeg=True)["jpeg"] == 30
@@ -239,8 +241,9 @@ def test_blur_noise_and_scale_through_every_door(pixels, tmp_path, capfd, monkey
         (["--scale", 4], "--scale is 4; .*any.safetensors is made for x2 and x3"),
         (["--scale", "nan"], "--scale nan: choose a positive factor"),
         (["--blur", "1.6,0.8,nan"], "--blur is .*nan.*; give a standard deviation"),
-        (["--model", "bicubic", "--scale", 2, "--blur", 1.6], "makes no use of --blur and --noise"),
-        (["--model", "bicubic", "--scale", 2, "--noise", 1], "makes no use of --blur and --noise"),
+        (["--model", "bicubic", "--scale", 2, "--blur", 1.6], "makes no use of --blur, --noise and --jpeg"),
+        (["--model", "bicubic", "--scale", 2, "--noise", 1], "makes no use of --blur, --noise and --jpeg"),
+        (["--model", "bicubic", "--scale", 2, "--jpeg", 50], "makes no use of --blur, --noise and --jpeg"),
         (["--model", "bicubic", "--scale", 2, "--strength", 0.5], "has no network: leave out --strength"),
         (["--strength", 1.5], "--strength 1.5: choose 0 to 1"),
     ]:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from random_model import SEVERAL, random_model
 
 import isr_jax
 from isr_jax.config import ERDConfig, ModelConfig, UserError
@@ -14,27 +15,8 @@ from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.state import make_bind
 from isr_jax.training.warm_start import warm_start
 
-PRIOR = ERDConfig(
-    features=4, num_blocks=1, feedback_steps=0, kernel_size=3, weight_norm=False, resolution="lr", noise_plane=True
-)
-OLD = ModelConfig(
-    scale=3,
-    scales=(2, 3),
-    num_stages=1,
-    physics="blur",
-    data_step="closed_form",
-    data_step_place="after",
-    start_weights=(1e-4, 1e-3, 1e-2),
-    extrapolation=False,
-    projection=False,
-    clip=False,
-    prior=PRIOR,
-)
-
-
-def randomised(config, seed=0):
-    model, rng = ISRResCNet(config, rngs=nnx.Rngs(seed)), np.random.default_rng(seed)
-    return jax.tree.map(lambda p: jnp.asarray(np.asarray(p) + rng.normal(0, 0.05, p.shape), jnp.float32), model)
+PRIOR = dataclasses.replace(SEVERAL["prior"], noise_plane=True)
+OLD = ModelConfig(scale=3, **SEVERAL | {"prior": PRIOR})
 
 
 def warmed(config, source, seed=1):
@@ -45,7 +27,7 @@ def warmed(config, source, seed=1):
 
 @pytest.fixture
 def source(tmp_path):
-    model = randomised(OLD)
+    model = random_model(OLD)
     save_model(tmp_path / "old.safetensors", model, {})
     return model, tmp_path / "old.safetensors"
 
@@ -83,7 +65,7 @@ def test_a_scale_that_the_source_has_not_starts_as_its_nearest(source):
 
 
 def test_a_source_of_which_nothing_fits_is_refused(tmp_path):
-    save_model(tmp_path / "small.safetensors", randomised(OLD), {})
+    save_model(tmp_path / "small.safetensors", random_model(OLD), {})
     config = ModelConfig(num_stages=3, prior=ERDConfig(features=6, num_blocks=1))
     with pytest.raises(UserError, match="none of its parameters fits"):
         warmed(config, tmp_path / "small.safetensors")

@@ -69,6 +69,27 @@ def blur_kernels(blur: Blur, *, color: bool = False) -> Any:
     return as_kernels(blur)
 
 
+def check_levels(model: Any, name: str, noise_std: Any, jpeg: Any) -> None:
+    """Checks the noise level and the JPEG quality, of one picture or of several, that a model is told.
+
+    Raises:
+      ConfigError: If the model makes no use of one of them, or it cannot be.
+    """
+    if noise_std is not None:
+        levels = np.asarray(noise_std, np.float32)
+        if not model.uses_noise_std:
+            raise ConfigError(f"{name} makes no use of a noise level: leave out `noise_std`")
+        if not ((levels >= 0) & (levels < math.inf)).all():
+            raise ConfigError(f"`noise_std` is {levels.min()}; it is a level on the 0..255 scale, 0 or more")
+    if jpeg is not None:
+        qualities = np.asarray(jpeg, np.float32)
+        usable = (qualities >= 1) & ((qualities <= 100) | np.isinf(qualities))
+        if not model.uses_error_std:
+            raise ConfigError(f"{name} was not trained on JPEG files and makes no use of a quality: leave out `jpeg`")
+        if not usable.all():
+            raise ConfigError(f"`jpeg` is {qualities[~usable].flat[0]:g}; it is the quality of the file, 1 to 100")
+
+
 def make_conditions(
     config: Any,
     lr_shape: tuple[int, ...],
@@ -77,6 +98,7 @@ def make_conditions(
     blur: Blur | None,
     noise_std: Any,
     jpeg: Any = None,
+    uses_jpeg: bool = False,
     scale: int | None = None,
 ) -> Conditions:
     """Returns what is known of LR pictures. Kernels that do not fit them say so when the model is compiled.
@@ -88,6 +110,7 @@ def make_conditions(
       blur: Instead of a physics: a blur before the model's own.
       noise_std: For all pictures or for each, on 0..255.
       jpeg: Quality of the files that they come from, for all or for each; infinite: none. None: what the physics knows.
+      uses_jpeg: Whether the model is told a quality: then of all pictures, so that one program serves all files.
       scale: Of the physics; by default what is given has, or the model.
     Raises:
       ConfigError: If something of it does not fit the pictures or the model.
@@ -113,11 +136,10 @@ def make_conditions(
         raise ConfigError(f"`noise_std` has shape {np.shape(noise_std)}; {lr_shape[0]} pictures need one level each")
     if noise_std is not None:
         noise_std = np.broadcast_to(np.asarray(noise_std, np.float32), lr_shape[:1])
-        if not ((noise_std >= 0) & (noise_std < math.inf)).all():
-            raise ConfigError(f"`noise_std` is {noise_std.min():g}; it is a level on the 0..255 scale, 0 or more")
+    if jpeg is None and uses_jpeg and physics.error_std is None:
+        jpeg = math.inf
     if jpeg is not None:
-        jpeg = np.asarray(jpeg, np.float32)
-        if jpeg.shape not in ((), lr_shape[:1]) or not ((jpeg >= 1) & ((jpeg <= 100) | np.isinf(jpeg))).all():
-            raise ConfigError(f"`jpeg` is {jpeg}; it is the quality of the file, 1 to 100, one for all or one each")
-        physics = Jpeg(np.broadcast_to(jpeg, lr_shape[:1])) @ physics
+        if np.ndim(jpeg) and np.shape(jpeg) != lr_shape[:1]:
+            raise ConfigError(f"`jpeg` has shape {np.shape(jpeg)}; {lr_shape[0]} pictures need one quality each")
+        physics = Jpeg(np.broadcast_to(np.asarray(jpeg, np.float32), lr_shape[:1])) @ physics
     return Conditions(physics, noise_std)

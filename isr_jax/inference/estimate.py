@@ -44,7 +44,7 @@ ROUND = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Jpeg:
+class FoundJpeg:
     """The JPEG file that pixels come from."""
 
     quality: int
@@ -86,7 +86,7 @@ class Estimate:
     """The width of the round Gaussian that is nearest, HR pixels."""
     noise_std: float | None
     """On 0..255."""
-    jpeg: Jpeg | None
+    jpeg: FoundJpeg | None
     """None also where no trace of one is found."""
     enlarged: float | None
     """By what it was enlarged before, 1.5 to 4; None where no trace of that is found."""
@@ -167,13 +167,14 @@ class Estimate:
         return asdict(self)
 
 
-def estimate_degradation(picture: Any, *, scale: float | int = 4) -> Estimate:
+def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os.PathLike | bytes = b"") -> Estimate:
     """Estimates what happened to a picture. Never fails on a picture that can be read.
 
     Args:
       picture: A path, the bytes of a file, a Pillow image, a `Picture`, or an array (H, W), (H, W, 1) or (H, W, 3),
         uint8, uint16, or floating point on 0..255. Of a JPEG file the tables are the file's own.
       scale: By what it is to be enlarged: in whose pixels blurs are told.
+      file: Where an array or a `Picture` comes from, path or bytes, if its tables shall be a JPEG file's own, too.
     Raises:
       ConfigError: If the scale is not positive.
       UserError: If the file cannot be read.
@@ -185,11 +186,12 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4) -> Estimate:
     if not 0 < scale < math.inf:
         raise ConfigError(f"`scale` is {scale}; it is by what the picture is to be enlarged, such as 4")
     pixels, jpeg = _open(picture)
+    jpeg = jpeg or _read_tables(file)
     if pixels.dtype == np.uint16:
         pixels = to_8_bits(pixels)
     if jpeg is None and (found := find_jpeg(pixels)):
         tables = quality_tables(found.quality)[: 1 if pixels.shape[2] == 1 else 2]
-        jpeg = Jpeg(quality=found.quality, tables=_as_numbers(tables), sampling=found.sampling, shift=found.shift)
+        jpeg = FoundJpeg(quality=found.quality, tables=_as_numbers(tables), sampling=found.sampling, shift=found.shift)
     enlarged = find_enlargement(pixels, jpeg=jpeg is not None)
     blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(pixels, scale)
     return Estimate(
@@ -250,12 +252,10 @@ def _network(values: Float[np.ndarray, " features"]) -> tuple[float, tuple[float
     return max(0.0, float(y[0])), (float(y[1]), float(y[2])), noise_std, max(0.05, float(np.exp(y[4])))
 
 
-def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], Jpeg | None]:
+def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], FoundJpeg | None]:
     """Returns the pixels of what `estimate_degradation` takes, and the tables of a JPEG file."""
     if isinstance(picture, str | os.PathLike | bytes):
-        data = picture if isinstance(picture, bytes) else Path(picture).read_bytes() if Path(picture).is_file() else b""
-        opened = read_image(data or picture, name="" if isinstance(picture, bytes) else str(picture))
-        return opened.pixels, _read_tables(data)
+        return read_image(picture).pixels, _read_tables(picture)
     if isinstance(picture, Image.Image):
         return picture_from_pillow(picture).pixels, _tables(picture)
     if isinstance(picture, Picture):
@@ -270,14 +270,16 @@ def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], Jp
     return pixels, None
 
 
-def _read_tables(data: bytes) -> Jpeg | None:
-    if data[:2] != b"\xff\xd8":
-        return None
-    with Image.open(io.BytesIO(data)) as image:
-        return _tables(image)
+def _read_tables(file: str | os.PathLike | bytes) -> FoundJpeg | None:
+    with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
+        if stream.read(2) != b"\xff\xd8":
+            return None
+        stream.seek(0)
+        with Image.open(stream) as image:
+            return _tables(image)
 
 
-def _tables(image: Image.Image) -> Jpeg | None:
+def _tables(image: Image.Image) -> FoundJpeg | None:
     """Returns what the head of a JPEG file says; None where it is none, or is in colours other than YCbCr."""
     if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("L", "RGB"):
         return None
@@ -288,7 +290,7 @@ def _tables(image: Image.Image) -> Jpeg | None:
     if len(layers) == 3:
         columns, rows = (layers[0][k] // max(1, layers[1][k]) for k in (1, 2))
         sampling = rows, columns
-    return Jpeg(
+    return FoundJpeg(
         quality=table_quality(tables[0]), tables=_as_numbers(tables), sampling=sampling, shift=(0, 0), from_file=True
     )
 

@@ -16,13 +16,12 @@ from PIL import Image
 
 from isr_jax.config import ConfigError, ModelConfig
 from isr_jax.inference.arrays import array_of, give_back
-from isr_jax.inference.conditions import Blur, blur_kernels, make_conditions
+from isr_jax.inference.conditions import Blur, blur_kernels, check_levels, make_conditions
 from isr_jax.inference.intensities import grey_level
 from isr_jax.inference.memory_limit import read_memory
 from isr_jax.inference.runner import Runner, Tell, Wanted
 from isr_jax.inference.sizes import Fit, Size, Target, agree, choose_target, cut_picture, largest_factor
 from isr_jax.models.model_file import load_model
-from isr_jax.physics.jpeg import Jpeg
 from isr_jax.physics.physics import Physics
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import fill_transparent, read_image, scaled_picture
@@ -136,14 +135,7 @@ class Upscaler:
         config = model.config
         if num_stages is not None and not 1 <= num_stages <= config.num_stages:
             raise ConfigError(f"`num_stages` is {num_stages}; {name} has stages 1 to {config.num_stages}")
-        if noise_std is not None and not model.uses_noise_std:
-            raise ConfigError(f"{name} makes no use of a noise level: leave out `noise_std`")
-        if noise_std is not None and not 0 <= noise_std < math.inf:
-            raise ConfigError(f"`noise_std` is {noise_std}; it is a level on the 0..255 scale, 0 or more")
-        if jpeg is not None and not model.uses_error_std:
-            raise ConfigError(f"{name} was not trained on JPEG files and makes no use of a quality: leave out `jpeg`")
-        if jpeg is not None and not 1 <= jpeg <= 100:
-            raise ConfigError(f"`jpeg` is {jpeg}; it is the quality of the files, 1 to 100")
+        check_levels(model, name, noise_std, jpeg)
         self.config, self.name, self.ensemble, self.batch_size = config, name, ensemble, batch_size
         self.num_stages = config.num_stages if num_stages is None else num_stages
         self.scale, self.scales = config.scale if scale is None else scale, config.all_scales
@@ -312,11 +304,7 @@ class Upscaler:
             raise ValueError(f"pictures have shape (N, H, W, 1) or (N, H, W, 3), not {lr.shape}")
         count, height, width, channels = lr.shape
         unit = np.float32(grey_level(lr, value_range))
-        if noise_std is not None and not self._runner.model.uses_noise_std:
-            raise ConfigError(f"{self.name} makes no use of a noise level: leave out `noise_std`")
-        if jpeg is not None and not self.uses_jpeg:
-            raise ConfigError(f"{self.name} was not trained on JPEG files: leave out `jpeg`")
-        jpeg = self._jpeg if jpeg is None else jpeg
+        check_levels(self._runner.model, self.name, noise_std, jpeg)
         if not 0 <= strength <= 1:
             raise ConfigError(f"`strength` is {strength}; it is a share of the network's effect, from 0 to 1")
         told = physics is not None or blur is not None
@@ -328,11 +316,10 @@ class Upscaler:
             physics=physics if told else self._physics,
             blur=blur if told else self._blur,
             noise_std=self._noise_std if noise_std is None else noise_std,
-            jpeg=jpeg,
+            jpeg=self._jpeg if jpeg is None else jpeg,
+            uses_jpeg=self.uses_jpeg,
             scale=scale,
         )
-        if self.uses_jpeg and known.physics.error_std is None:  # so that one program serves all files
-            known = known._replace(physics=Jpeg(np.full(count or 1, np.inf)) @ known.physics)
         factor = known.physics.scale
         if count == 0:
             stages = (self.num_stages,) if all_stages else ()
