@@ -43,7 +43,7 @@ CONFIG = TrainConfig(
         placement="memory",
     ),
     loss=LossConfig(kind="l1"),
-    optimizer=OptimizerConfig(kind="muon", b2=0.99, clip_norm=0.1, ema_decay=0.999),
+    optimizer=OptimizerConfig(kind="muon", b2=0.99, weight_decay=0.1, clip_norm=0.1, ema_decay=0.999),
     schedule=ScheduleConfig(kind="cosine", learning_rate=7e-4, warmup_steps=200),
     checkpoint=CheckpointConfig(init_from="isr-lite-x4"),
     eval=EvalConfig(every=1000, log_every=50),

@@ -47,7 +47,7 @@ CONFIG = TrainConfig(
         candidates=2,
     ),
     loss=LossConfig(kind="l1"),
-    optimizer=OptimizerConfig(kind="muon", b2=0.99, clip_norm=0.1, ema_decay=0.999),
+    optimizer=OptimizerConfig(kind="muon", b2=0.99, weight_decay=0.1, clip_norm=0.1, ema_decay=0.999),
     schedule=ScheduleConfig(kind="cosine", learning_rate=1.5e-3, warmup_steps=200),
     eval=EvalConfig(every=1000, log_every=50),
     steps=40_000,

@@ -5,7 +5,7 @@ import optax
 import pytest
 from flax import nnx
 
-from isr_jax.config import ERDConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from isr_jax.config import ConfigError, ERDConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 from isr_jax.models.model_file import get_params
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.state import average_params, make_bind
@@ -50,6 +50,21 @@ def test_the_update_is_optax_own(kind):
         updates, state2 = reference.update(grads, state2, expected)
         expected = optax.apply_updates(expected, updates)
     np.testing.assert_allclose(params["a"], expected["a"], rtol=1e-6)
+
+
+def test_kernels_alone_decay_under_muon():
+    params = {
+        "prior.blocks.0.conv1.kernel": jnp.ones((3, 3, 2, 2)),
+        "prior.encoder.bias": jnp.ones(2),
+        "log_weight": 1.0,
+    }
+    grads = jax.tree.map(jnp.zeros_like, params)
+    optimizer = OptimizerConfig(kind="muon", weight_decay=0.1).build()
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    for name, update in updates.items():
+        np.testing.assert_allclose(update, 0.1 if name.endswith("kernel") else 0.0, atol=1e-6)
+    with pytest.raises(ConfigError, match=r"optimizer\.adam has no weight_decay"):
+        OptimizerConfig(kind="adam", weight_decay=0.1)
 
 
 @pytest.mark.parametrize("per_stage", [False, True])

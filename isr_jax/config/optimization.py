@@ -86,7 +86,7 @@ class OptimizerConfig(Config):
     epsilon: Positive = 1e-8
     """Added to the root of the second moment."""
     weight_decay: NotNegative = 0.0
-    """Of "adamw" alone."""
+    """Decoupled, of "adamw" (all parameters) and "muon" (kernels); others have none."""
     clip_norm: NotNegative = 0.0
     """Largest global norm of the gradient, for a loss on 0..1; 0: not clipped."""
     accumulate: Count = 1
@@ -97,8 +97,8 @@ class OptimizerConfig(Config):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.kind, "isr_jax.training.optimizers", "optimizer.kind")
-        if self.weight_decay and self.kind in ("adam", "amsgrad", "muon"):
-            raise ConfigError('optimizer.weight_decay has a meaning only with optimizer.kind="adamw"')
+        if self.weight_decay and self.kind in ("adam", "amsgrad"):
+            raise ConfigError(f"optimizer.{self.kind} has no weight_decay: set it to 0, or the kind to adamw or muon")
 
     def build(self) -> Any:
         """Returns the update rule without the learning rate, an `optax.GradientTransformation`.
@@ -106,7 +106,8 @@ class OptimizerConfig(Config):
         Its updates are to be multiplied by minus the rate.
         """
         rule = locate_in(self.kind, "isr_jax.training.optimizers", "optimizer.kind")(self)
-        return locate("isr_jax.training.optimizers:complete", "optimizer")(rule, self.clip_norm, self.weight_decay)
+        complete = locate("isr_jax.training.optimizers:complete", "optimizer")
+        return complete(rule, self.clip_norm, self.weight_decay, kernels_only=self.kind == "muon")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,10 +90,17 @@ def _stacked(rule: optax.GradientTransformation) -> optax.GradientTransformation
     return optax.GradientTransformation(lambda params: rule.init(stack(params)), update)  # pyright: ignore
 
 
-def complete(rule: optax.GradientTransformation, clip_norm: float, weight_decay: float) -> optax.GradientTransformation:
-    """Returns the rule behind clipping by the global norm (0: none) and before decoupled weight decay (0: none)."""
+def complete(
+    rule: optax.GradientTransformation, clip_norm: float, weight_decay: float, *, kernels_only: bool = False
+) -> optax.GradientTransformation:
+    """Returns the rule behind clipping by the global norm (0: none) and before decoupled weight decay (0: none).
+
+    Of Muon the kernels alone decay: its updates make them grow, and with them the gain of a deep network without
+    normalisation, until single batches explode; the logarithms of the solver's weights would decay to no weight's.
+    """
+    mask = (lambda params: {name: name.endswith(".kernel") for name in params}) if kernels_only else None
     return optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
         rule,
-        optax.add_decayed_weights(weight_decay) if weight_decay else optax.identity(),
+        optax.add_decayed_weights(weight_decay, mask) if weight_decay else optax.identity(),
     )
