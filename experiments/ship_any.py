@@ -5,7 +5,8 @@
 
 Copies the averaged weights to isr_jax/models/weights/NAME.safetensors (float16), scores that file where the blur is
 known (`known_blur.py`, whose records it keeps in --workdir, to go on from) and on MATLAB's bicubic reductions, and
-writes docs/models/NAME.md and docs/images/NAME.png: the score of each milestone against the CPU-hours it took.
+writes docs/models/NAME.md and docs/images/NAME.png: the score of each milestone against the pixels it had seen. The
+runs that this one started from are told of, back to a shipped model or scratch; --gpu names those of a GPU.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from ship_lite import FREE, RESEARCH
 
 from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import run_benchmark
+from isr_jax.benchmark.degradation import Degradation
 from isr_jax.files import replace_file
 from isr_jax.models.card import model_card
 from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
@@ -34,10 +36,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 CARD = """# {name}
 
-One model for pictures whose blur and noise are known, at x2, x3 and x4: an unrolled solver that is told the physics.
+One model for pictures whose blur, noise and JPEG quality are known, at x1, x2, x3 and x4: an unrolled solver that is
+told the physics.
 
     isr-jax upscale photo.png -o big.png --model {name} --scale 3 --blur 1.6 --noise 2.5
-    isr_jax.load("{name}").upscale(picture, scale=3, blur=kernel, noise_std=2.5)
+    isr_jax.load("{name}").upscale(picture, scale=3, blur=kernel, noise_std=2.5, jpeg=75)
 
 {parameters:,} parameters. File: {size:,} bytes (float16), SHA-256
 `{digest}`.
@@ -49,7 +52,7 @@ benchmark; xSCALE/NOISE):
 
 {means}
 
-![the means against hours](../images/NAME.png)
+![the means against the pixels seen](../images/NAME.png)
 
 By kernel:
 
@@ -57,8 +60,8 @@ By kernel:
 
 ## MATLAB's bicubic reduction
 
-Told nothing, it takes pictures for such reductions; PSNR-Y, dB / SSIM-Y, by
-`isr-jax evaluate --model {name} --data {sets}`:
+Told that the pictures are such reductions without noise; PSNR-Y, dB / SSIM-Y, by
+`isr-jax evaluate --model {name} --degradation sampling=bicubic --data {sets}`:
 
 {bicubic}
 
@@ -66,12 +69,12 @@ Told nothing, it takes pictures for such reductions; PSNR-Y, dB / SSIM-Y, by
 
 Solutions in closed form under three weights, the LR residual and the noise level go into an ERD of {blocks} residual
 blocks of {features} features at LR resolution, which all scales share; a data step in closed form follows.
-`configs/any.py` is the recipe, but for what this table says; weights are averaged over the steps (decay {ema}). Hours
-are of one CPU core, undisturbed.
+`configs/any.py` is the recipe, but for what this table says; weights are averaged over the steps (decay {ema}). The
+first run saw no JPEG and no x1. Times are of a machine on which nothing else runs.
 {training_data}
 
-| steps | schedule | LR pixels seen | hours | started from | {settings} |
-| --- | --- | --- | --- | --- | {dashes} |
+| steps | schedule | patches a step | LR pixels seen in all | time | of | started from | {settings} |
+| --- | --- | --- | --- | --- | --- | --- | {dashes} |
 {history}
 
 ## Limits
@@ -91,16 +94,37 @@ look sharp is another.
 
 (`python experiments/faithful.py --model srrescgan.safetensors NAME --plot docs/images/NAME-faithful.png`)
 
-Blurs of more than 25 pixels, and JPEG, it has not seen.
+Blurs of more than 25 pixels it has not seen, and of JPEG the qualities 10 to 95.
 {licence}
 """
 
 
-def hours_of(run: Path, step: int) -> float:
-    """Returns the CPU-hours of a run of one core: its steps, in the time of those that nothing disturbed."""
+CORE, GPU = "one CPU core", "one H100"
+
+
+def milestones(run: Path, gpus: list[Path]) -> list[dict[str, Any]]:
+    """Returns what is to be told of a run, after those it started from."""
+    config, step = json.loads((run / "config.json").read_text()), read_metadata(find_model(run))["step"]
+    start, data = config["checkpoint"]["init_from"], config["data"]
+    if (Path(start or ".") / "config.json").is_file():
+        history, origin = milestones(Path(start), gpus), "the run above"
+    else:
+        before = read_metadata(find_model(start)).get("history", []) if start else []
+        history, origin = [e for e in before if "pixels" in e], Path(start).stem if start else "scratch"
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     seconds = [record["seconds_per_step"] for record in records if "seconds_per_step" in record]
-    return float(np.quantile(seconds, 0.1)) * step / 3600
+    pixels = step * data["batch_size"] * data["patch_size"] ** 2
+    entry = {
+        "steps": step,
+        "schedule": config["schedule"]["kind"],
+        "batch": data["batch_size"],
+        "pixels": pixels + (history[-1]["pixels"] if history else 0),
+        # A tenth of the records were disturbed by nothing.
+        "hours": round(float(np.quantile(seconds, 0.1)) * step / 3600, 4),
+        "device": GPU if run.resolve() in [gpu.resolve() for gpu in gpus] else CORE,
+        "from": origin,
+    }
+    return [*history, entry]
 
 
 def table(columns: list[str], rows: dict[str, list[str]]) -> str:
@@ -114,10 +138,11 @@ def draw(history: list[dict[str, Any]], path: Path, name: str) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axis = figure.subplots()
     for setting, published in judge.PUBLISHED["USRNet (published)"].items():
-        points = [(entry["hours"], entry[setting]) for entry in history if setting in entry]
+        points = [(entry["pixels"] / 1e6, entry[setting]) for entry in history if setting in entry]
         (line,) = axis.plot(*zip(*points, strict=True), "o-", label=f"{setting}: {points[-1][1]:.2f} dB")
         axis.axhline(float(np.mean(published)), color=line.get_color(), linestyle=":", linewidth=1)
-    axis.set(xlabel="CPU-hours of one core", ylabel="PSNR, dB", title=f"{name}; dotted: USRNet, 17 M parameters")
+    axis.set(xlabel="millions of LR pixels seen", ylabel="PSNR, dB", title=f"{name}; dotted: USRNet, 17 M parameters")
+    axis.set_xscale("log")
     axis.grid(alpha=0.3)
     axis.legend()
     replace_file(path, lambda beside: figure.savefig(beside, format="png", dpi=110))
@@ -133,27 +158,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=1, help="take every so many-th of those pictures")
     parser.add_argument("--data", nargs="+", type=Path, required=True, help="test folders, HR/ and LRx2, LRx3, LRx4")
     parser.add_argument("--free", metavar="LICENCES", help="trained on free photographs alone, under these licences")
+    parser.add_argument("--gpu", nargs="*", type=Path, default=[], metavar="RUN", help="those that a GPU trained")
     parser.add_argument("--workdir", type=Path, default=Path("runs/ship_any"))
     arguments = parser.parse_args(argv)
     prepare_process()
     name, run = arguments.name, arguments.run
     config = json.loads((run / "config.json").read_text())
-    metadata = read_metadata(find_model(run))
-    start = config["checkpoint"]["init_from"]
-    before = read_metadata(find_model(start)) if start else {}
-    history: list[dict[str, Any]] = [e for e in before.get("history", []) if "steps" in e and "pixels" in e]
-    step, data = metadata["step"], config["data"]
-    history.append(
-        {
-            "steps": step,
-            "schedule": config["schedule"]["kind"],
-            "pixels": step * data["batch_size"] * data["patch_size"] ** 2,
-            "hours": round(hours_of(run, step) + (history[-1]["hours"] if history else 0), 2),
-            "from": Path(start).stem if start else "scratch",
-        }
-    )
+    target, history = SHIPPED / f"{name}.safetensors", milestones(run, arguments.gpu)
+    if target.exists():  # what was shipped before stays on the curve
+        scored = [e for e in read_metadata(target).get("history", []) if set(judge.WEIGHTS) & set(e)]
+        history = [{"batch": 16, "device": CORE} | e for e in scored if e["pixels"] < history[-1]["pixels"]] + history
     model = load_model(run)
-    target = SHIPPED / f"{name}.safetensors"
     save_model(target, model, {"training_data": arguments.training_data}, dtype=np.float16)
 
     folder = arguments.known_blur[0] / "HR" if (arguments.known_blur[0] / "HR").is_dir() else arguments.known_blur[0]
@@ -185,16 +200,19 @@ def main(argv: list[str] | None = None) -> None:
     plain: dict[str, list[str]] = {"bicubic": [], name: [], f"isr-lite{suffix}": []}
     columns, rows = [], []
     for scale in (scale for scale in model.config.all_scales if scale > 1):  # isr-lite enlarges
-        ours = run_benchmark(name, arguments.data, scale=scale)
+        ours = run_benchmark(name, arguments.data, scale=scale, degradation=Degradation.parse("sampling=bicubic"))
         lite = run_benchmark(f"isr-lite-x{scale}{suffix}", arguments.data)
         for label, of_model in zip(plain, (ours.bicubic, ours.rows, lite.rows), strict=True):
             plain[label] += [f"{row.mean('psnr_y'):.2f} / {row.mean('ssim_y'):.4f}" for row in of_model]
         columns += [f"{row.dataset} x{scale}" for row in ours.rows]
-        rows += [row.as_dict() for row in ours.rows]
+        rows += [row.as_dict() | {"degradation": ""} for row in ours.rows]  # the bicubic one, which cards are of
     lines = []
     for entry in history:
-        told = [f"{entry['steps']:,}", entry["schedule"], f"{entry['pixels'] / 1e6:,.0f} M", f"{entry['hours']:.1f}"]
-        lines.append(f"| {' | '.join([*told, entry['from'], *(f'{entry[s.name]:.2f}' for s in settings)])} |")
+        scores = [f"{entry[s.name]:.2f}" if s.name in entry else "" for s in settings]
+        told = [f"{entry['steps']:,}", entry["schedule"], str(entry["batch"]), f"{entry['pixels'] / 1e6:,.0f} M"]
+        hours = entry["hours"]
+        told += [f"{hours:.1f} h" if hours > 0.1 else f"{60 * hours:.1f} min", entry["device"], entry["from"]]
+        lines.append(f"| {' | '.join(told + scores)} |")
     text = CARD.format(
         name=name,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(model)),

@@ -1,11 +1,11 @@
 """Puts the models of finished (or paused) runs of configs/lite_x*.py into the package, with a model card each.
 
     python experiments/ship_lite.py --run runs/lite_x4 --data Set5 Set14 --training-data "..." [--distilled]
-        [--free "licences of all it was trained on"]
+        [--free "licences of all it was trained on"] [--gpu RUN ...]
 
 Copies the averaged weights to isr_jax/models/weights/isr-lite-xS.safetensors (float16), evaluates that file, and writes
 docs/models/isr-lite-xS.md and, beside the file, its card for Hugging Face (as `isr-jax info --card` makes it); with
---free, isr-lite-xS-free. Of a run that started from a shipped model, the history of that one comes first.
+--free, isr-lite-xS-free. What the run started from is told first: other runs, and the history of a shipped model.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ One stage: an exact data step (MATLAB bicubic and its adjoint), then an ERD of {
 {features} features at LR resolution{final}. `configs/lite_x{scale}.py` is the whole
 recipe ({optimizer}), but for what this table says; the weights are averaged over the steps (decay {ema}). Distilled
 targets are what the self-ensemble of the model shipped before made of reduced training photographs
-(`experiments/lite_teacher.py`). Hours are on at most two CPU cores.
+(`experiments/lite_teacher.py`). Hours are on at most two CPU cores, where no GPU is named.
 {training_data}
 
 | run | steps | patches a step | drawn | HR targets | largest learning rate | loss | hours | started from |
@@ -75,6 +76,42 @@ that saw others: {licences}."""
 TEST_SETS = "The test sets had no part in it: the weights are the last ones, not those that score best."
 
 
+def read_records(run: Path) -> list[dict[str, Any]]:
+    """Returns what a run has recorded."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def runs_before(run: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Returns what the card tells of a run, after those it started from."""
+    config, metadata = json.loads((run / "config.json").read_text()), read_metadata(find_model(run))
+    start, data = config["checkpoint"]["init_from"], config["data"]
+    history: list[dict[str, Any]] = []
+    if (Path(start or ".") / "config.json").is_file():
+        history, origin = runs_before(Path(start), arguments), "the run above"
+    elif start:
+        before = read_metadata(find_model(start))
+        history = before.get("history", [])
+        origin = f"isr-lite-x{before['config']['scale']}-free" if arguments.free else Path(start).stem
+    else:
+        origin = "scratch"
+    # The median: a run may have been paused.
+    seconds = float(np.median([r["seconds_per_step"] for r in read_records(run) if "seconds_per_step" in r]))
+    hours = seconds * metadata["step"] / 3600
+    gpu = run.resolve() in [folder.resolve() for folder in arguments.gpu]
+    entry = {
+        "run": f"x{config['model']['scale']}",
+        "steps": f"{metadata['step']:,}",
+        "patches": f"{data['batch_size']} of {data['patch_size']}x{data['patch_size']} LR",
+        "drawn": "textured" if data["sampling"] == "texture" else "alike",
+        "targets": "true and distilled" if arguments.distilled else "true",
+        "learning_rate": config["schedule"]["learning_rate"],
+        "loss": config["loss"]["kind"],
+        "hours": f"{60 * hours:.1f} min of an H100" if gpu else f"{hours:.1f}",
+        "from": origin,
+    }
+    return [*history, *([] if entry in history else [entry])]  # shipped before, from what its own file has replaced
+
+
 def main(argv: list[str] | None = None) -> None:
     """Ships one run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,36 +119,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", type=Path, required=True, help="test folders, HR/ and LRx2, LRx3, LRx4")
     parser.add_argument("--training-data", required=True, help="what it was trained on, for the card")
     parser.add_argument("--distilled", action="store_true", help="pairs of lite_teacher.py were among the data")
+    parser.add_argument("--gpu", nargs="*", type=Path, default=[], metavar="RUN", help="those that a GPU trained")
     parser.add_argument("--free", metavar="LICENCES", help="trained on free photographs alone, under these licences")
     arguments = parser.parse_args(argv)
     config = json.loads((arguments.run / "config.json").read_text())
     source = find_model(arguments.run)
     metadata = read_metadata(source)
-    scale, start = config["model"]["scale"], config["checkpoint"]["init_from"]
+    scale = config["model"]["scale"]
     name = f"isr-lite-x{scale}" + ("-free" if arguments.free else "")
-    history = read_metadata(find_model(start)).get("history", []) if start else []
-    records = [json.loads(line) for line in (arguments.run / "metrics.jsonl").read_text().splitlines()]
-    losses = [record for record in records if "seconds_per_step" in record]
-    # The median: a run may have been paused.
-    hours = float(np.median([r["seconds_per_step"] for r in losses])) * metadata["step"] / 3600
-    patch = config["data"]["patch_size"]
-    entry = {
-        "run": f"x{scale}",
-        "steps": f"{metadata['step']:,} of {metadata['steps']:,}",
-        "patches": f"{config['data']['batch_size']} of {patch}x{patch} LR",
-        "drawn": "textured" if config["data"]["sampling"] == "texture" else "alike",
-        "targets": "true and distilled" if arguments.distilled else "true",
-        "learning_rate": config["schedule"]["learning_rate"],
-        "loss": config["loss"]["kind"],
-        "hours": f"{hours:.1f}",
-        "from": "scratch"
-        if not start
-        else f"isr-lite-x{read_metadata(find_model(start))['config']['scale']}-free"
-        if arguments.free
-        else Path(start).stem,
-    }
-    if entry not in history:  # shipped before, from the model that its own file has replaced
-        history.append(entry)
+    history, records = runs_before(arguments.run, arguments), read_records(arguments.run)
     target = SHIPPED / f"{name}.safetensors"
     provenance = {"history": history, "training_data": arguments.training_data}
     save_model(target, load_model(source), provenance, dtype=np.float16)

@@ -8,8 +8,9 @@
 Full-size pictures are blurred by an isotropic Gaussian of 21x21 pixels, reduced by MATLAB's bicubic, made noisy and
 compressed as the table says, rounded to 8 bits; scored are PSNR and SSIM of Y without `scale` pixels on each border.
 "bicubic" and "isr-lite" are told nothing; "known" is the model told the truth, "estimated" told what
-`isr_jax.estimate_degradation` believes, or MATLAB's bicubic alone where that cannot tell. IKC and DASR publish the
-first table. At scale 1 nothing is reduced or enlarged: "bicubic" is then the picture itself.
+`isr_jax.estimate_degradation` believes, or MATLAB's bicubic alone where that is not sure, and "upscale" what
+`isr-jax upscale` does by itself: isr-lite where the picture is taken for a clean one, else "estimated". IKC and DASR
+publish the first table. At scale 1 nothing is reduced or enlarged: "bicubic" is then the picture itself.
 
 References: Gu et al. 2019 (arXiv 1904.03377, IKC); Wang et al. 2021 (arXiv 2104.00416, DASR).
 """
@@ -108,7 +109,11 @@ def methods(scale: int, name: str | None) -> dict[str, Method]:
         jpeg = {} if case.quality is None or not model.uses_jpeg else {"jpeg": case.quality}
         return told(lr, physics=camera(scale, case.width), noise_std=case.noise_std, **jpeg)
 
-    return found | {"known": known, "estimated": estimated}
+    def upscale(lr: np.ndarray, case: Case) -> np.ndarray:
+        clean = estimate_degradation(lr, scale=scale).clean
+        return found["isr-lite"](lr, case) if clean else estimated(lr, case)
+
+    return found | {"known": known, "estimated": estimated} | ({"upscale": upscale} if scale > 1 else {})
 
 
 def main(argv: list[str] | None = None) -> None:

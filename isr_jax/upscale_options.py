@@ -25,7 +25,8 @@ class UpscaleConfig:
     output: Annotated[str, arg(aliases=["-o"])] = ""
     """A file, or a folder for several pictures; .npy keeps float32 on 0..255; - is standard output (PNG)."""
     model: str = ""
-    """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4, or -x2 or -x3 by --scale."""
+    """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4 (-x2, -x3 by --scale) for pictures that
+    are taken for clean, and isr-any for others, and where --blur, --noise or --jpeg say something."""
     scale: float | None = None
     """Enlarge by so much: by one of the model's own scales, or by any smaller factor by way of the next larger one."""
     size: str | None = None
@@ -53,8 +54,7 @@ class UpscaleConfig:
     """Quality of the JPEG files that the pictures come from, 1 to 100, for models that are told it; estimated from each
     by default, or read from the file."""
     no_inspect: bool = False
-    """Of a model that is told them, take blur, noise and JPEG that are not given for none, instead of estimating
-    them."""
+    """Take blur, noise and JPEG that are not given for none, instead of estimating them."""
     strength: float = 1.0
     """How much of what the network does is wanted: from 0, the solution without it, to 1."""
     shard: str | None = None

@@ -33,6 +33,10 @@ NEAR = 0.125
 """LR pixels: the width counts as right within these, half an HR pixel at scale 4."""
 LEAST_CONFIDENCE = 0.2
 """Below, the width is not told."""
+CLEAN_NOISE, CLEAN_BLUR = 1.5, 0.2
+"""Below, noise on 0..255 and the blur in the picture's own pixels are not told from none."""
+SURE = 0.65
+"""Below, the width is not told to a model: a soft scene looks like a blurred one, and is spoiled by being sharpened."""
 LEAST_QUALITY = 40
 """Of a JPEG: below, smooth pictures can be taken for far too blurred."""
 DRAWN = 0.5
@@ -134,7 +138,7 @@ class Estimate:
     def known(self, given: Container[str] = (), *, jpeg: bool = False) -> dict[str, Any]:
         """Returns what `Upscaler.upscale` is to be told, for a model that is told a blur: `physics` and `noise_std`.
 
-        Of pictures that were compressed hard, whose blur is estimated badly, MATLAB's reduction alone is told.
+        Where the blur is not sure, and of pictures that were compressed hard, MATLAB's reduction alone is told.
 
         Args:
           given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`, `jpeg`.
@@ -151,7 +155,14 @@ class Estimate:
     @property
     def blur_is_told(self) -> bool:
         """Whether `known` tells its blur."""
-        return self.blur is not None and (self.jpeg is None or self.jpeg.quality >= LEAST_QUALITY)
+        sure = self.confidence >= SURE and (self.jpeg is None or self.jpeg.quality >= LEAST_QUALITY)
+        return self.blur is not None and sure
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is found that MATLAB's reduction alone would not explain: what isr-lite is made for."""
+        noise, blur = self.noise_std or 0.0, (self.blur_std or 0.0) * self.blur_is_told
+        return self.jpeg is None and self.enlarged is None and noise < CLEAN_NOISE and blur < CLEAN_BLUR * self.scale
 
     def at_scale(self, scale: float | int) -> "Estimate":
         """Returns the same in the pixels of another enlargement."""

@@ -1,0 +1,182 @@
+"""What enlarges a picture for ``isr-jax upscale``: a model that is named, or what the picture is believed to need.
+
+A picture that is taken for a clean one is enlarged by isr-lite; noise, JPEG and blur are told to isr-any.
+"""
+
+import functools
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from isr_jax.config import ConfigError
+from isr_jax.inference.bicubic import BicubicUpscaler
+from isr_jax.inference.estimate import Estimate, estimate_degradation
+from isr_jax.inference.jpeg_agreement import agree_with_jpeg
+from isr_jax.inference.sizes import choose_target, largest_factor
+from isr_jax.pictures.metrics import round_to
+from isr_jax.pictures.picture import Picture
+from isr_jax.startup import prepare_process
+from isr_jax.upscale_options import BICUBIC, UpscaleConfig, wanted_size
+
+ANY = "isr-any"
+
+Enlarge = Callable[..., tuple[Picture, np.ndarray | None]]
+"""(picture, file, *, exact, reserve, progress), the file being where it comes from, else as `Upscaler.upscale_picture`:
+returns the enlarged picture, and, if asked for, its pixels before rounding: float32 on 0..255."""
+
+
+class Enlarger(NamedTuple):
+    """What enlarges pictures."""
+
+    enlarge: Enlarge
+    size: Callable[[Picture], tuple[int, int]]
+    """Returns the height and width of what `enlarge` will return."""
+
+
+def make_enlarger(config: UpscaleConfig) -> Enlarger:
+    """Returns what enlarges a picture: a model, or bicubic interpolation (which needs no JAX).
+
+    Where no model is named, each picture takes what `choose_model` says.
+
+    Raises:
+      ConfigError: If there is no such model, or an option does not fit it.
+    """
+    size = wanted_size(config)
+    wanted: dict[str, Any] = {} if config.scale is None else {"scale": config.scale}
+    if size is not None:
+        wanted = {"size": size, "fit": config.fit}
+
+    def size_of(picture: Picture) -> tuple[int, int]:
+        return choose_target(picture.pixels.shape, **wanted).kept
+
+    if config.model == BICUBIC:
+        if not wanted:
+            raise ConfigError("bicubic enlargement has no scale of its own: give --scale or --size")
+        if any(value is not None for value in (config.blur, config.noise, config.jpeg)):
+            raise ConfigError("bicubic enlargement makes no use of --blur, --noise and --jpeg: leave them out")
+        if config.strength != 1:
+            raise ConfigError("bicubic enlargement has no network: leave out --strength")
+        if config.devices is not None:
+            raise ConfigError("bicubic enlargement runs on no device: leave out --devices")
+        if config.memory is not None:
+            raise ConfigError("bicubic enlargement has no windows: leave out --memory")
+        bicubic = BicubicUpscaler(config.scale or 1)
+
+        def interpolate(picture: Picture, file: str | bytes, *, exact: bool, **_: Any) -> tuple[Picture, Any]:
+            return bicubic.upscale_picture(picture, exact=exact, **wanted)
+
+        return Enlarger(interpolate, size_of)
+    load = functools.cache(lambda name: _load(name, config))
+    if config.model:
+        wanted = wanted or {"scale": load(config.model).scale}
+    elif size is None:
+        wanted = wanted or {"scale": 4}
+        load(ANY if _told(config) else default_model(wanted["scale"]))  # says now what cannot be
+
+    def enlarge(picture: Picture, file: str | bytes, **options: Any) -> tuple[Picture, np.ndarray | None]:
+        shape = picture.pixels.shape
+        factor = largest_factor(shape, choose_target(shape, **wanted).size)
+        name, estimate = config.model, None
+        if not name:
+            name, estimate = choose_model(picture, file, factor, config)
+        model, known = load(name), {"strength": config.strength}
+        if model.config.physics == "blur":
+            estimate, found = _believed(picture, file, model, factor, config, estimate)
+            known |= found
+        if estimate is not None:
+            which = "" if config.model else f" ({name})"
+            picture = replace(picture, remarks=(*picture.remarks, f"taken for: {estimate}{which}"))
+        before = model.exchanged_bytes
+        result = _enlarged(picture, file, model, options, wanted | known)
+        if config.devices is not None:
+            sent = (model.exchanged_bytes - before) / 1e6
+            note(config, f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB")
+        return result
+
+    return Enlarger(enlarge, size_of)
+
+
+def _enlarged(
+    picture: Picture, file: str | bytes, model: Any, options: dict[str, Any], known: dict[str, Any]
+) -> tuple[Picture, np.ndarray | None]:
+    """Enlarges a picture; one that keeps its size is held to what its JPEG file says."""
+    pixels, same_size = picture.pixels, known.get("scale") == 1
+    if not (same_size and model.uses_jpeg and pixels.dtype == np.uint8 and picture.alpha is None):
+        return model.upscale_picture(picture, **known, **options)
+    result, exact = model.upscale_picture(picture, **known, **(options | {"exact": True}))
+    held = agree_with_jpeg(exact, file, pixels)
+    return replace(result, pixels=round_to(held, pixels.dtype)), held if options["exact"] else None
+
+
+def choose_model(
+    picture: Picture, file: str | bytes, factor: float, config: UpscaleConfig
+) -> tuple[str, Estimate | None]:
+    """Returns the shipped model for a picture, and what it is believed to be, where that was asked.
+
+    Clean pictures, and those that shrink, are isr-lite's; the others, and those of which something is said, isr-any's.
+    """
+    if _told(config):
+        return ANY, None
+    if config.no_inspect or factor < 1:
+        return default_model(factor), None
+    estimate = estimate_degradation(picture, scale=min(4, math.ceil(factor)), file=file)
+    return (default_model(factor) if estimate.clean else ANY), estimate
+
+
+def _told(config: UpscaleConfig) -> bool:
+    """Whether the command line says something of what happened to the pictures."""
+    return any(value is not None for value in (config.blur, config.noise, config.jpeg))
+
+
+def _believed(
+    picture: Picture, file: str | bytes, model: Any, factor: float, config: UpscaleConfig, estimate: Estimate | None
+) -> tuple[Estimate | None, dict[str, Any]]:
+    """Returns what is believed of a picture where the command line does not say all, and what a model is told of it."""
+    said = {"blur": config.blur, "noise_std": config.noise, "jpeg": config.jpeg}
+    given = {name for name, value in said.items() if value is not None}
+    takes = {"blur", "noise_std"} | ({"jpeg"} if model.uses_jpeg else set())
+    if config.no_inspect or takes <= given:
+        return None, {} if "noise_std" in given else {"noise_std": 0.0}
+    if estimate is None:
+        estimate = estimate_degradation(picture, scale=model.own_scale(factor), file=file)
+    return estimate, estimate.known(given, jpeg=model.uses_jpeg)
+
+
+def _load(name: str, config: UpscaleConfig) -> Any:
+    """Loads a model, told what the command line says of the pictures."""
+    devices = config.devices
+    from isr_jax.inference import upscaler as infer
+    from isr_jax.inference.kernels import read_blur
+
+    prepare_process(large_blocks=False)
+    model = infer.load(
+        name,
+        ensemble=config.ensemble,
+        num_stages=config.num_stages,
+        blur=None if config.blur is None else read_blur(config.blur),
+        noise_std=config.noise,
+        jpeg=config.jpeg,
+        devices=int(devices) if devices is not None and devices.isdecimal() else devices,
+        memory=config.memory,
+    )
+    if config.blur is not None and model.config.physics != "blur":
+        physics = model.config.physics
+        note(config, f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur")
+    if config.scale is not None:
+        model.own_scale(config.scale)
+    return model
+
+
+def default_model(scale: float | int | None) -> str:
+    """Returns the smallest shipped model that reaches a scale, or the largest: isr-lite-x2, -x3 or -x4."""
+    return f"isr-lite-x{4 if scale is None else min(4, max(2, math.ceil(scale)))}"
+
+
+def note(config: UpscaleConfig, message: str) -> None:
+    """Says a line on standard error, where that is wanted."""
+    if not config.quiet and not config.json_lines:
+        print(message, file=sys.stderr)
