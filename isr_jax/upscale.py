@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,6 +32,7 @@ from isr_jax.progress import CLEAR, Progress
 from isr_jax.upscale_models import Enlarger, make_enlarger, note
 from isr_jax.upscale_options import PIPE, UpscaleConfig, check
 from isr_jax.upscale_plan import left_out, plan
+from isr_jax.upscale_watch import arrivals
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
         UpscaleConfig, argv, prog="isr-jax upscale", description="Super-resolves pictures and folders of them."
     )
     config = check(given)
+    if config.watch:
+        return watch(config)
     shard = None if config.shard is None else read_shard(config.shard, os.environ)
     jobs = plan(config, shard)
     if shard is not None:
@@ -73,6 +77,30 @@ def main(argv: list[str] | None = None) -> int:
     if failed:
         print(f"isr-jax: {len(failed)} of {len(todo)} pictures failed; the others are done", file=sys.stderr)
     return PARTLY_DONE if failed or not_read else 0
+
+
+def watch(config: UpscaleConfig) -> int:
+    """Enlarges what arrives until it is interrupted. What fails is said, and left alone until it changes."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # services are ended by it
+    arrived, done = arrivals(config), 0
+    enlarger = make_enlarger(config)
+    note(config, f"isr-jax: watching {', '.join(config.inputs)}; Ctrl-C ends it")
+    progress = Progress(total=1, quiet=config.quiet, json_lines=config.json_lines)
+    try:
+        for source, target in arrived:
+            progress.number = 0
+            progress.begin(source)
+            try:
+                progress.end(target, upscale_file(source, target, enlarger, config, progress.within))
+                done += 1
+            except (UserError, OSError, MemoryError) as error:
+                line = in_flags(_one_line(source, error))
+                progress.end(target, error=line)
+                print(f"isr-jax: {line}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        progress.clear()
+        note(config, f"isr-jax: ended; {done} enlarged, and nothing half-written")
+    return 0
 
 
 def upscale_file(

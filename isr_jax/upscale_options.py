@@ -25,8 +25,8 @@ class UpscaleConfig:
     output: Annotated[str, arg(aliases=["-o"])] = ""
     """A file, or a folder for several pictures; .npy keeps float32 on 0..255; - is standard output (PNG)."""
     model: str = ""
-    """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4 (-x2, -x3 by --scale) for pictures that
-    are taken for clean, and isr-any for others, and where --blur, --noise or --jpeg say something."""
+    """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4 (-x2, -x3 by --scale) for pictures
+    that are taken for clean, and isr-any for others, and where --blur, --noise or --jpeg say something."""
     scale: float | None = None
     """Enlarge by so much: by one of the model's own scales, or by any smaller factor by way of the next larger one."""
     size: str | None = None
@@ -83,6 +83,9 @@ class UpscaleConfig:
     """Leave alone what exists already in the output folder: resumes an interrupted run."""
     overwrite: bool = False
     """Replace what exists already in the output folder; a file that --output names itself is replaced anyway."""
+    watch: bool = False
+    """Go on for ever: enlarge what arrives in the input folders, when it is whole, and what changes there. Ctrl-C ends
+    it; after a restart it goes on."""
     quiet: bool = False
     """Say nothing but what failed."""
     json_lines: bool = False
@@ -108,6 +111,10 @@ def check(config: UpscaleConfig) -> UpscaleConfig:
         raise ConfigError(f"--format {config.format}: choose one of {', '.join(s[1:] for s in FORMATS)}, npy")
     if config.overwrite and config.skip_existing:
         raise ConfigError("--overwrite and --skip-existing contradict each other: give one of them")
+    if config.watch and (config.overwrite or config.skip_existing or config.shard is not None):
+        raise ConfigError(
+            "--watch makes what is missing or older than its picture: leave out --overwrite, --skip-existing, --shard"
+        )
     if config.json_lines and config.output == PIPE:
         raise ConfigError("--json-lines and --output - would both write to standard output: give one of them")
     return with_output(config)

@@ -33,7 +33,7 @@ def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, s
         named_as_file = output.suffix.lower() in {*FORMATS, ".npy"} and not config.output.endswith("/")
         if not output.is_dir() and (output.exists() or named_as_file):
             raise ConfigError(f"--output {output} is a file; several pictures need a folder")
-        targets = [output / place.with_suffix(_target_suffix(place, config)) for _, place in sources]
+        targets = [output / place.with_suffix(target_suffix(place, config)) for _, place in sources]
     pairs = list(zip((source for source, _ in sources), targets, strict=True))
     _check_apart(pairs)
     if shard is not None:  # what others have written meanwhile is theirs
@@ -50,7 +50,8 @@ def left_out(config: UpscaleConfig) -> list[Path]:
     return [path for folder in config.inputs if Path(folder).is_dir() for path in list_left_out(folder, recursive=True)]
 
 
-def _target_suffix(place: Path, config: UpscaleConfig) -> str:
+def target_suffix(place: Path, config: UpscaleConfig) -> str:
+    """Returns the suffix of what is made of a picture in an output folder."""
     if config.format is not None:
         return f".{config.format.lstrip('.').lower()}"
     return place.suffix if place.suffix.lower() in FORMATS else ".png"
