@@ -8,8 +8,9 @@ import pytest
 from picture_cases import PICTURE, PIXELS, saved
 from PIL import ExifTags, Image, IptcImagePlugin, PngImagePlugin
 
-from isr_jax.pictures.encoding import encode_image
+from isr_jax.pictures.encoding import encode_image, fit_to_format
 from isr_jax.pictures.images import read_image, scaled_picture
+from isr_jax.pictures.metadata import Metadata
 from isr_jax.pictures.picture import Picture
 
 XMP = (
@@ -94,6 +95,15 @@ def test_what_is_said_travels_from_format_to_format(before, after, dtype):
     assert again.pixels.shape == (72, 48, 3)  # not turned once more
     if after in ("JPEG", "PNG"):
         assert again.metadata.exif == larger.metadata.exif
+
+
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP", "AVIF", "BMP"])
+def test_iptc_is_said_to_be_left_out_where_there_is_none(image_format):
+    picture = Picture(pixels=np.zeros((4, 4, 3), np.uint8), metadata=Metadata(iptc=iptc_records()))
+    fitted = fit_to_format(picture, image_format)
+    assert any("no place for its IPTC data" in remark for remark in fitted.remarks)
+    assert fit_to_format(fitted, image_format).remarks == fitted.remarks  # once
+    assert not any("IPTC" in r for f in ("JPEG", "TIFF") for r in fit_to_format(picture, f).remarks)
 
 
 @pytest.mark.parametrize("after", ["JPEG", "TIFF"])

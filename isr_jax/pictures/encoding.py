@@ -62,6 +62,9 @@ def fit_to_format(picture: Picture, image_format: str) -> Picture:
     if image_format == "JPEG":
         metadata, lost = _within_segments(metadata)
         remarks += lost
+    elif image_format != "TIFF" and metadata.iptc:
+        metadata = replace(metadata, iptc=b"")
+        remarks.append(f"{image_format} has no place for its IPTC data, which are left out: JPEG and TIFF keep them")
     return replace(picture, pixels=pixels, alpha=alpha, icc_profile=profile, metadata=metadata, remarks=tuple(remarks))
 
 
