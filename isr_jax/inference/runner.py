@@ -39,6 +39,9 @@ OVERHEAD = 96 * 2**20
 Tell = Callable[[int, int], Any]
 """Is told how many windows are done, and of how many."""
 
+MOST_WHOLE = 2**22
+"""HR pixels of the largest picture that is solved in closed form as a whole."""
+
 
 class Wanted(NamedTuple):
     """What is to become of pictures, beside what is known of them."""
@@ -100,6 +103,8 @@ class Runner:
             known = known.take(np.tile(np.arange(len(lr)), lr.shape[3]))
         halo = None if wanted.all_stages else self.model.reach(known.physics, self._num_stages)
         result = lr.size * scale**2 * np.dtype(wanted.dtype).itemsize
+        if halo is None and not wanted.all_stages and not self.sharers and size[0] * size[1] * scale**2 > MOST_WHOLE:
+            halo = self.model.faded_reach(known.physics)
         if halo is None:
             result += lr.size * (scale**2 + 1) * 4  # both are float32 as a whole
         held = self._held + OVERHEAD + lr.nbytes + result

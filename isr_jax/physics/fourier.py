@@ -59,7 +59,7 @@ def closed_form(blur: EquivalentBlur, y: Images, z: Images | None, weight: Any, 
     b = transfer(blur.kernel, (height, width), half=False, phase=blur.phase)
     d = jnp.asarray(weight, jnp.float32).reshape(-1, 1, 1, 1)
     if smooth:
-        d = d * jnp.asarray(_squared_gradient(height, width))[None, :, :, None]
+        d = d * _squared_gradient(height, width)[None, :, :, None]
 
     def aliases(q: Array) -> Array:
         return q.reshape(q.shape[0], s, height // s, s, width // s, q.shape[3]).mean((1, 3))
@@ -120,7 +120,8 @@ def fast_size(least: int) -> int:
         size += 1
 
 
-def _squared_gradient(height: int, width: int) -> Float[np.ndarray, "height width"]:
+def _squared_gradient(height: int, width: int) -> Float[Array, "height width"]:
     """The transform of minus the Laplacian: |gradient|^2 of each frequency."""
+    # Added in the program: as a constant of it, that of a large picture would be gigabytes.
     rows, cols = (4 * np.sin(np.pi * np.fft.fftfreq(n)) ** 2 for n in (height, width))
-    return (rows[:, None] + cols[None] + FLATTEST).astype(np.float32)
+    return jnp.asarray(rows, jnp.float32)[:, None] + jnp.asarray(cols + FLATTEST, jnp.float32)

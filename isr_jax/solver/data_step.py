@@ -23,6 +23,9 @@ from isr_jax.physics.physics import Images, Physics
 LOG_UNIT = 10.0
 """Logarithms of weights are learned in tens: what an optimiser changes by its rate then moves by decades in time."""
 
+FADED = 32
+"""LR pixels beyond which a solution in closed form hardly depends on the picture, however it was blurred."""
+
 Amount = Float[Array, " batch"] | Float[Array, ""] | float
 """Of each picture, or of all."""
 
@@ -110,6 +113,8 @@ class ConjugateGradient:
 @dataclass(frozen=True)
 class ClosedForm:
     """The minimum of the data term near z, where the physics is a blur and a decimation.
+
+    It sees the whole picture, but hardly beyond `FADED`.
 
     Pictures that are not periodic are continued smoothly beyond their borders, solved, and cropped. Within two reaches
     of the border that is within a grey level of the exact minimum for Gaussian kernels, and several levels off for long

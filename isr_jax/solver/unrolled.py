@@ -33,7 +33,7 @@ from isr_jax.config import ModelConfig
 from isr_jax.physics.names import make_physics
 from isr_jax.physics.noise_level import estimate_noise_std
 from isr_jax.physics.physics import Physics
-from isr_jax.solver.data_step import LOG_UNIT, make_data_step, smooth_solution, weight_for_noise
+from isr_jax.solver.data_step import FADED, LOG_UNIT, ClosedForm, make_data_step, smooth_solution, weight_for_noise
 from isr_jax.solver.layers import fold_weight_norm
 from isr_jax.solver.proximal import noise_radius, project_l2_ball
 
@@ -262,6 +262,17 @@ class ISRResCNet(nnx.Module):
             return None  # the norm is the whole picture's
         stages = config.num_stages if num_stages is None else num_stages
         return physics.start_reach + stages * (step + self.prior.reach) + config.final_data_step * step
+
+    def faded_reach(self, physics: Physics) -> int | None:
+        """Returns how far an output pixel sees what counts, LR pixels; for models that see all in closed forms alone.
+
+        None for others. Windows that overlap by so much differ from the whole at the borders of the picture, beyond
+        which the solution continues it as it likes; in its middle by less than a tenth of a grey level.
+        """
+        blur = physics.as_blur() if isinstance(self.data_step, ClosedForm) else None
+        if blur is None or blur.periodic or physics.lr_size is not None or self.config.projection:
+            return None
+        return None if self.prior.reach is None else FADED + self.config.num_stages * self.prior.reach
 
     def stage_reach(self, physics: Physics | None = None) -> int | None:
         """Returns how far a pixel of one stage's noise estimate sees, in LR pixels.
