@@ -11,6 +11,7 @@ import argparse
 import io
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,12 @@ from PIL import Image, ImageFilter
 
 from isr_jax.__main__ import exit_code
 from isr_jax.files import replace_file
-from isr_jax.inference.estimate import Estimate, estimate_degradation
-from isr_jax.inference.upscaler import load
-from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import read_image
 from isr_jax.pictures.metrics import round_to_8_bits
 from isr_jax.pictures.sixteen_bits import to_8_bits
 from isr_jax.startup import prepare_process
-from isr_jax.upscale_models import ANY, default_model
+from isr_jax.upscale_models import default_model, make_enlarger
+from isr_jax.upscale_options import UpscaleConfig
 
 SIDE = 180
 """HR pixels of what is shown."""
@@ -49,8 +48,8 @@ def own_pictures(folder: Path) -> list[Path]:
     save(small("astronaut", 256), "astronaut q40.jpg", quality=40)
     save(small("coffee", 300), "coffee q75.jpg", quality=75)
     save(small("chelsea", 300).filter(ImageFilter.GaussianBlur(0.8)), "cat, soft, q90.jpg", quality=90)
-    noisy = np.asarray(small("rocket", 320)) + rng.normal(0, 12, (*np.asarray(small("rocket", 320)).shape,))
-    save(Image.fromarray(round_to_8_bits(noisy)), "rocket, noisy.png")
+    rocket = np.asarray(small("rocket", 320))
+    save(Image.fromarray(round_to_8_bits(rocket + rng.normal(0, 12, rocket.shape))), "rocket, noisy.png")
     stream = io.BytesIO()
     small("astronaut", 200).save(stream, "JPEG", quality=60)
     again = Image.open(stream).resize((300, 300), Image.Resampling.BICUBIC)
@@ -81,32 +80,34 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     prepare_process()
     scale = arguments.scale
-    lite, several = load(default_model(scale)), load(ANY)
+    bicubic, lite, ours = (
+        make_enlarger(UpscaleConfig(inputs=(), model=model, scale=scale))
+        for model in ("bicubic", default_model(scale), "")
+    )
     with tempfile.TemporaryDirectory() as folder:
-        paths = arguments.pictures or own_pictures(Path(folder))
-        rows: list[tuple[str, Estimate, list[np.ndarray]]] = []
-        for path in paths:
-            pixels = read_image(path).pixels
-            lr = (to_8_bits(pixels) if pixels.dtype == np.uint16 else pixels)[: arguments.most, : arguments.most]
-            estimate = estimate_degradation(path, scale=scale)
-            of_lite = lite.upscale(lr)
-            ours = of_lite if estimate.clean else several.upscale(lr, scale=scale, **estimate.known(jpeg=True))
-            side = SIDE // scale
-            row, col = (n * scale for n in most_contrast(lr, side))
-            shown = [imresize(lr, scale), of_lite, ours]
-            rows.append((path.name, estimate, [p[row : row + SIDE, col : col + SIDE] for p in shown]))
-            print(f"{path.name}: {estimate}", flush=True)
+        rows: list[tuple[str, str, list[np.ndarray]]] = []
+        for path in arguments.pictures or own_pictures(Path(folder)):
+            picture = read_image(path)
+            part = replace(picture, pixels=picture.pixels[: arguments.most, : arguments.most], alpha=None)
+            made = [
+                enlarger.enlarge(part, str(path), exact=False, reserve=0, progress=None)[0]
+                for enlarger in (bicubic, lite, ours)
+            ]
+            row, col = (n * scale for n in most_contrast(part.pixels, SIDE // scale))
+            rows.append((path.name, made[-1].remarks[-1], [p.pixels[row : row + SIDE, col : col + SIDE] for p in made]))
+            print(f"{path.name}: {rows[-1][1]}", flush=True)
     lines = -(-len(rows) // 2)
     figure = Figure(figsize=(6 * 1.7, 2.0 * lines), layout="constrained")
     grid = figure.subplots(lines, 6, squeeze=False)
     for axis in grid.flat:
         axis.axis("off")
-    for axes, (name, estimate, pictures) in zip(grid.reshape(2 * lines, 3), rows, strict=False):
-        which = default_model(scale) if estimate.clean else ANY
-        for axis, picture, title in zip(axes, pictures, (f"{name}: bicubic", "isr-lite", which), strict=True):
-            axis.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="none")
+    for axes, (name, believed, pictures) in zip(grid.reshape(2 * lines, 3), rows, strict=False):
+        for axis, pixels, title in zip(axes, pictures, (f"{name}: bicubic", "isr-lite", "upscale"), strict=True):
+            shown = to_8_bits(pixels) if pixels.dtype == np.uint16 else pixels
+            axis.imshow(shown.squeeze(), cmap="gray", vmin=0, vmax=255, interpolation="none")
             axis.set_title(title, fontsize=5)
-        axes[1].text(0.5, -0.04, str(estimate), fontsize=5, ha="center", va="top", transform=axes[1].transAxes)
+        label = axes[1].text(0.5, -0.04, believed, fontsize=5, ha="center", va="top", transform=axes[1].transAxes)
+        label.set_in_layout(False)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120)
     sheet = Image.open(stream).convert("RGB").quantize(256)  # a third of the file

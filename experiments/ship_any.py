@@ -21,7 +21,7 @@ import jax
 import known_blur as judge
 import numpy as np
 from matplotlib.figure import Figure
-from ship_lite import FREE, RESEARCH
+from ship_lite import FREE, RESEARCH, read_records, with_ancestors
 
 from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import run_benchmark
@@ -104,27 +104,27 @@ CORE, GPU = "one CPU core", "one H100"
 
 def milestones(run: Path, gpus: list[Path]) -> list[dict[str, Any]]:
     """Returns what is to be told of a run, after those it started from."""
-    config, step = json.loads((run / "config.json").read_text()), read_metadata(find_model(run))["step"]
-    start, data = config["checkpoint"]["init_from"], config["data"]
-    if (Path(start or ".") / "config.json").is_file():
-        history, origin = milestones(Path(start), gpus), "the run above"
-    else:
-        before = read_metadata(find_model(start)).get("history", []) if start else []
-        history, origin = [e for e in before if "pixels" in e], Path(start).stem if start else "scratch"
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    seconds = [record["seconds_per_step"] for record in records if "seconds_per_step" in record]
-    pixels = step * data["batch_size"] * data["patch_size"] ** 2
-    entry = {
-        "steps": step,
-        "schedule": config["schedule"]["kind"],
-        "batch": data["batch_size"],
-        "pixels": pixels + (history[-1]["pixels"] if history else 0),
-        # A tenth of the records were disturbed by nothing.
-        "hours": round(float(np.quantile(seconds, 0.1)) * step / 3600, 4),
-        "device": GPU if run.resolve() in [gpu.resolve() for gpu in gpus] else CORE,
-        "from": origin,
-    }
-    return [*history, entry]
+    runs, start = with_ancestors(run)
+    before = read_metadata(find_model(start)).get("history", []) if start else []
+    history, origin = [e for e in before if "pixels" in e], Path(start).stem if start else "scratch"
+    for one in runs:
+        config, steps = json.loads((one / "config.json").read_text()), read_metadata(find_model(one))["step"]
+        data = config["data"]
+        pixels = steps * data["batch_size"] * data["patch_size"] ** 2
+        seconds = [record["seconds_per_step"] for record in read_records(one) if "seconds_per_step" in record]
+        entry = {
+            "steps": steps,
+            "schedule": config["schedule"]["kind"],
+            "batch": data["batch_size"],
+            "pixels": pixels + (history[-1]["pixels"] if history else 0),
+            # A tenth of the records were disturbed by nothing.
+            "hours": round(float(np.quantile(seconds, 0.1)) * steps / 3600, 4),
+            "device": GPU if one.resolve() in [gpu.resolve() for gpu in gpus] else CORE,
+            "from": origin,
+        }
+        history.append(entry)
+        origin = "the run above"
+    return history
 
 
 def table(columns: list[str], rows: dict[str, list[str]]) -> str:

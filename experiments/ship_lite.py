@@ -81,35 +81,45 @@ def read_records(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def runs_before(run: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Returns what the card tells of a run, after those it started from."""
-    config, metadata = json.loads((run / "config.json").read_text()), read_metadata(find_model(run))
-    start, data = config["checkpoint"]["init_from"], config["data"]
-    history: list[dict[str, Any]] = []
-    if (Path(start or ".") / "config.json").is_file():
-        history, origin = runs_before(Path(start), arguments), "the run above"
-    elif start:
+def with_ancestors(run: Path) -> tuple[list[Path], str]:
+    """Returns a run after those it started from, oldest first, and the model that the oldest started from, or ""."""
+    runs, start = [run], json.loads((run / "config.json").read_text())["checkpoint"]["init_from"]
+    while (Path(start or ".") / "config.json").is_file():
+        runs.insert(0, Path(start))
+        start = json.loads((runs[0] / "config.json").read_text())["checkpoint"]["init_from"]
+    return runs, start
+
+
+def history_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Returns what the card tells of a run, after those it started from and the history of a shipped model."""
+    runs, start = with_ancestors(arguments.run)
+    history, origin = [], "scratch"
+    if start:
         before = read_metadata(find_model(start))
         history = before.get("history", [])
         origin = f"isr-lite-x{before['config']['scale']}-free" if arguments.free else Path(start).stem
-    else:
-        origin = "scratch"
-    # The median: a run may have been paused.
-    seconds = float(np.median([r["seconds_per_step"] for r in read_records(run) if "seconds_per_step" in r]))
-    hours = seconds * metadata["step"] / 3600
-    gpu = run.resolve() in [folder.resolve() for folder in arguments.gpu]
-    entry = {
-        "run": f"x{config['model']['scale']}",
-        "steps": f"{metadata['step']:,}",
-        "patches": f"{data['batch_size']} of {data['patch_size']}x{data['patch_size']} LR",
-        "drawn": "textured" if data["sampling"] == "texture" else "alike",
-        "targets": "true and distilled" if arguments.distilled else "true",
-        "learning_rate": config["schedule"]["learning_rate"],
-        "loss": config["loss"]["kind"],
-        "hours": f"{60 * hours:.1f} min of an H100" if gpu else f"{hours:.1f}",
-        "from": origin,
-    }
-    return [*history, *([] if entry in history else [entry])]  # shipped before, from what its own file has replaced
+    gpus = [folder.resolve() for folder in arguments.gpu]
+    for run in runs:
+        config, steps = json.loads((run / "config.json").read_text()), read_metadata(find_model(run))["step"]
+        data = config["data"]
+        # The median: a run may have been paused.
+        seconds = float(np.median([r["seconds_per_step"] for r in read_records(run) if "seconds_per_step" in r]))
+        hours = seconds * steps / 3600
+        entry = {
+            "run": f"x{config['model']['scale']}",
+            "steps": f"{steps:,}",
+            "patches": f"{data['batch_size']} of {data['patch_size']}x{data['patch_size']} LR",
+            "drawn": "textured" if data["sampling"] == "texture" else "alike",
+            "targets": "true and distilled" if arguments.distilled else "true",
+            "learning_rate": config["schedule"]["learning_rate"],
+            "loss": config["loss"]["kind"],
+            "hours": f"{hours:.2f} of an H100" if run.resolve() in gpus else f"{hours:.1f}",
+            "from": origin,
+        }
+        if entry not in history:  # shipped before, from the model that its own file has replaced
+            history.append(entry)
+        origin = "the run above"
+    return history
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -127,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     metadata = read_metadata(source)
     scale = config["model"]["scale"]
     name = f"isr-lite-x{scale}" + ("-free" if arguments.free else "")
-    history, records = runs_before(arguments.run, arguments), read_records(arguments.run)
+    history, records = history_of(arguments), read_records(arguments.run)
     target = SHIPPED / f"{name}.safetensors"
     provenance = {"history": history, "training_data": arguments.training_data}
     save_model(target, load_model(source), provenance, dtype=np.float16)

@@ -39,7 +39,10 @@ from isr_jax.physics.resize import imresize
 from isr_jax.physics.sampling import Bicubic
 from isr_jax.pictures.metrics import round_to_8_bits, score_picture
 from isr_jax.pictures.pairs import read_dataset
+from isr_jax.pictures.picture import Picture
 from isr_jax.startup import prepare_process
+from isr_jax.upscale_models import make_enlarger
+from isr_jax.upscale_options import UpscaleConfig
 
 RADIUS = 10
 SHIPPED = "isr-any"
@@ -109,9 +112,10 @@ def methods(scale: int, name: str | None) -> dict[str, Method]:
         jpeg = {} if case.quality is None or not model.uses_jpeg else {"jpeg": case.quality}
         return told(lr, physics=camera(scale, case.width), noise_std=case.noise_std, **jpeg)
 
+    command = make_enlarger(UpscaleConfig(inputs=(), scale=scale))
+
     def upscale(lr: np.ndarray, case: Case) -> np.ndarray:
-        clean = estimate_degradation(lr, scale=scale).clean
-        return found["isr-lite"](lr, case) if clean else estimated(lr, case)
+        return command.enlarge(Picture(pixels=lr), b"", exact=False, reserve=0, progress=None)[0].pixels
 
     return found | {"known": known, "estimated": estimated} | ({"upscale": upscale} if scale > 1 else {})
 

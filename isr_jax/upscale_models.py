@@ -56,7 +56,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
     if config.model == BICUBIC:
         if not wanted:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale or --size")
-        if any(value is not None for value in (config.blur, config.noise, config.jpeg)):
+        if _told(config):
             raise ConfigError("bicubic enlargement makes no use of --blur, --noise and --jpeg: leave them out")
         if config.strength != 1:
             raise ConfigError("bicubic enlargement has no network: leave out --strength")
@@ -171,9 +171,9 @@ def _load(name: str, config: UpscaleConfig) -> Any:
     return model
 
 
-def default_model(scale: float | int | None) -> str:
+def default_model(scale: float | int) -> str:
     """Returns the smallest shipped model that reaches a scale, or the largest: isr-lite-x2, -x3 or -x4."""
-    return f"isr-lite-x{4 if scale is None else min(4, max(2, math.ceil(scale)))}"
+    return f"isr-lite-x{min(4, max(2, math.ceil(scale)))}"
 
 
 def note(config: UpscaleConfig, message: str) -> None:

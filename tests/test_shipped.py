@@ -44,7 +44,7 @@ def photograph() -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_for_each(name):
     path = SHIPPED / f"{name}.safetensors"
-    assert path.stat().st_size < 1.6e6
+    assert path.stat().st_size < (1.6e6 if "any" in name else 1.5e6)
     card = (ROOT / "docs" / "models" / f"{path.stem}.md").read_text()
     assert hashlib.sha256(path.read_bytes()).hexdigest() in card
     assert {"config", "history", "training_data"} <= set(read_metadata(path))
@@ -66,7 +66,7 @@ def test_flat_pictures_stay_flat(name):
     scale, flat = scale_of(name), np.full((24, 32, 3), (200, 120, 40), np.float32)
     error = np.abs(load(name).upscale(flat) - flat[0, 0])
     assert np.max(error[8 * scale : -8 * scale, 8 * scale : -8 * scale]) < 0.6
-    assert np.max(error) < 6
+    assert np.max(error) < (6 if name == "isr-any" else 5)
 
 
 @pytest.mark.parametrize("name", NAMES)
