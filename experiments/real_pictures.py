@@ -21,11 +21,12 @@ from PIL import Image, ImageFilter
 
 from isr_jax.__main__ import exit_code
 from isr_jax.files import replace_file
+from isr_jax.inference.automatic import default_model
 from isr_jax.pictures.images import read_image
 from isr_jax.pictures.metrics import round_to_8_bits
 from isr_jax.pictures.sixteen_bits import to_8_bits
 from isr_jax.startup import prepare_process
-from isr_jax.upscale_models import default_model, make_enlarger
+from isr_jax.upscale_models import make_enlarger
 from isr_jax.upscale_options import UpscaleConfig
 
 SIDE = 180

@@ -38,7 +38,7 @@ from isr_jax.models.model_file import shipped_models
 from isr_jax.pictures.encoding import encode_image
 from isr_jax.pictures.formats import READ_SUFFIXES
 from isr_jax.pictures.images import read_image, read_size
-from isr_jax.serve_models import MAX_NOISE, SIZES, Choices, Models
+from isr_jax.serve_models import AUTOMATIC, MAX_NOISE, SIZES, Choices, Models
 from isr_jax.serve_queue import Entry, PictureQueue, one_line, stream_zip
 from isr_jax.startup import prepare_process
 
@@ -58,7 +58,8 @@ class ServeConfig:
     """The arguments of the command."""
 
     model: tuple[str, ...] = ()
-    """Shipped names, model files or run folders to choose from; by default all shipped models."""
+    """Shipped names, model files or run folders to choose from; by default all shipped models, and for each picture the
+    one that it is believed to need."""
     port: int = 8000
     """Port to listen on; 0 takes a free one."""
     max_megabytes: int = 50
@@ -99,8 +100,8 @@ def make_app(config: ServeConfig) -> Starlette:
       ConfigError: If there is no model, or one cannot be found.
       UserError: If a file is not a model.
     """
-    names = config.model or tuple(shipped_models()[::-1])
-    if not names:
+    names = config.model or (AUTOMATIC, *shipped_models()[::-1])
+    if names == (AUTOMATIC,):
         raise ConfigError("no model comes with this version: name one with --model")
     return Service(config, Models(names)).app()
 
@@ -269,7 +270,7 @@ class Service:
         self, entry: Entry, asked: dict[str, str], choices: Choices, known: dict[str, Any], first: bool = False
     ) -> None:
         enlarge = functools.partial(self._models.enlarge, choices.name, known)
-        self._queue.ask(entry, asked, choices.label, enlarge, first=first)
+        self._queue.ask(entry, asked, enlarge, first=first)
 
     def _entry(self, request: Request) -> Entry:
         entry = self._queue.entries.get(request.path_params["number"])

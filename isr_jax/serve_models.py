@@ -1,7 +1,7 @@
 """The models of the local page: what each is asked beside a picture, and their running."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from isr_jax.pictures.picture import Picture
 if TYPE_CHECKING:
     from isr_jax.inference.upscaler import Upscaler
 
+AUTOMATIC = "automatic"
+"""In the place of a model's name: the shipped model that a picture is believed to need."""
 MAX_NOISE = 255
 SIZES = ("scale", "width", "height", "longest")
 """Fields of which one says how large the result is."""
@@ -50,6 +52,9 @@ class Choices:
           ConfigError: If there is no such model.
           UserError: If the file is not a model.
         """
+        if name == AUTOMATIC:
+            scales = (1, 2, 3, 4)
+            return cls(name=name, label=name, scales=scales, scale=4, blur=True, noise=True, jpeg=True)
         model = describe_model(name)
         config = model.config
         return cls(
@@ -105,8 +110,7 @@ class Choices:
         Raises:
           ConfigError: If it does not reach the size that is wanted.
         """
-        target = choose_target(size, **{name: known[name] for name in ("scale", "size") if name in known})
-        factor = largest_factor(size, target.size)
+        factor = _factor(size, known)
         # A scale that is given was compared before; rounding to whole pixels may exceed it on tiny pictures.
         if factor > max(self.scales) and "size" in known:
             most = f"{size[1] * max(self.scales)} x {size[0] * max(self.scales)}"
@@ -132,27 +136,47 @@ class Models:
         """All scales of all models."""
         return sorted({scale for choices in self.choices.values() for scale in choices.scales})
 
-    def enlarge(self, name: str, known: Mapping[str, Any], file: Path, estimate: Estimate) -> Picture:
-        """Returns the enlarged picture.
+    def enlarge(
+        self,
+        name: str,
+        known: Mapping[str, Any],
+        file: Path,
+        estimate: Estimate,
+        progress: Callable[[int, int], Any] | None = None,
+    ) -> tuple[Picture, str]:
+        """Returns the enlarged picture, and the label of the model that made it.
 
         Args:
-          name: Of the model.
+          name: Of the model, or `AUTOMATIC`.
           known: As `Choices.read` returned it.
           file: The picture's.
           estimate: What is told of it where `known` does not say it and the model wants to be told.
+          progress: Is told how many windows of the picture are done, and of how many.
         Raises:
           UserError: If the picture, or what is known of it, cannot be used.
         """
-        from isr_jax.inference.upscaler import load  # here: the page must not wait for it
+        from isr_jax.inference.automatic import ANY, model_for, upscale_held
+        from isr_jax.inference.upscaler import load  # here: the page must not wait for them
 
-        picture = read_image(file.read_bytes())
+        data = file.read_bytes()
+        picture = read_image(data)
+        shape = picture.pixels.shape
+        if name == AUTOMATIC:
+            said = {"blur", "noise_std", "jpeg"} & known.keys()
+            name = ANY if said else model_for(estimate, _factor(shape, known))
         if name not in self._loaded:
             self._loaded[name] = load(name)
-        told: dict[str, Any] = {}
-        if self.choices[name].blur:
-            own = self.choices[name].own_scale(picture.pixels.shape, known)
-            told = estimate.at_scale(own).known(known, jpeg=self.choices[name].jpeg)
-        return self._loaded[name].upscale_picture(picture, **known, **told)[0]
+        choices, told = self.choices[name], {}
+        if choices.blur:
+            told = estimate.at_scale(choices.own_scale(shape, known)).known(known, jpeg=choices.jpeg)
+        model = self._loaded[name]
+        return upscale_held(model, picture, data, **known, **told, progress=progress)[0], choices.label
+
+
+def _factor(size: tuple[int, ...], known: Mapping[str, Any]) -> float:
+    """Returns by how much a picture of a size (H, W, ...) is to be enlarged."""
+    target = choose_target(size, **{name: known[name] for name in ("scale", "size") if name in known})
+    return largest_factor(size, target.size)
 
 
 def _number(text: str) -> float:

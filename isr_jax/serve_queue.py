@@ -28,8 +28,9 @@ MAX_PICTURES = 1000
 
 State = Literal["waiting", "working", "done", "failed", "cancelled"]
 
-Enlarge = Callable[[Path, Estimate], Picture]
-"""Returns the enlarged picture of a file."""
+Enlarge = Callable[[Path, Estimate, Callable[[int, int], None]], tuple[Picture, str]]
+"""Returns the enlarged picture of a file, and the label of the model that made it. Tells the function that it is given
+how much is done, and of how much."""
 
 Inspect = Callable[[Path], tuple[tuple[int, int], Estimate]]
 """Returns the height and width of the picture in a file, and what is believed of it."""
@@ -69,9 +70,10 @@ class Entry:
     """The fields of the page, as it sent them."""
     turn: int = 0
     """Counts what was asked of it; what an earlier turn returns is not wanted any more."""
-    label: str = ""
     enlarge: Enlarge | None = None
     began: float = 0.0
+    share: float = 0.0
+    """Of it that is done, 0..1."""
     result: Result | None = None
     """The last one, kept until there is another."""
 
@@ -139,18 +141,17 @@ class PictureQueue:
         self.revision += 1
         return entry
 
-    def ask(self, entry: Entry, asked: Mapping[str, str], label: str, enlarge: Enlarge, *, first: bool = False) -> None:
+    def ask(self, entry: Entry, asked: Mapping[str, str], enlarge: Enlarge, *, first: bool = False) -> None:
         """Has a picture enlarged when its turn comes, instead of what was asked of it before.
 
         Args:
           entry: The picture.
           asked: The fields that the page is to show of it.
-          label: Of the model.
           enlarge: What is done, in a thread.
           first: Whether it comes before all that wait.
         """
         self.withdraw(entry)
-        entry.asked, entry.label, entry.enlarge, entry.state, entry.error = dict(asked), label, enlarge, "waiting", ""
+        entry.asked, entry.enlarge, entry.state, entry.error = dict(asked), enlarge, "waiting", ""
         self._waiting.appendleft(entry) if first else self._waiting.append(entry)
         self._wake.set()
 
@@ -160,7 +161,7 @@ class PictureQueue:
         entry.asked, entry.state, entry.error = dict(asked), "failed", error
 
     def withdraw(self, entry: Entry) -> None:
-        """Lets a picture that waits or is worked on be; an earlier result stays. What runs ends, and is not wanted."""
+        """Lets a picture that waits or is worked on be; an earlier result stays. What runs ends at its next window."""
         entry.turn += 1
         self.revision += 1
         if entry in self._waiting:
@@ -203,18 +204,30 @@ class PictureQueue:
         now = time.monotonic()
         return [
             {name: getattr(entry, name) for name in ("number", "name", "width", "height", "state", "error", "asked")}
-            | {"seconds": round(now - entry.began) if entry.state == "working" else 0}
+            | {"seconds": round(now - entry.began) if entry.state == "working" else 0, "share": entry.share}
             | {"result": None if entry.result is None else asdict(entry.result)}
             for entry in self.entries.values()
         ]
 
     async def _do(self, entry: Entry) -> None:
         turn, result, error = entry.turn, None, ""
-        entry.state, entry.began = "working", time.monotonic()
+        entry.state, entry.began, entry.share = "working", time.monotonic(), 0.0
         self.revision += 1
+
+        def advance(done: int, total: int) -> None:
+            if entry.turn != turn:
+                raise _NotWanted
+            entry.share = done / total
+            self.revision += 1
+
+        def tell(done: int, total: int) -> None:
+            anyio.from_thread.run_sync(advance, done, total)
+
         try:
             self._check_room()
-            result = await anyio.to_thread.run_sync(_make, entry, turn, abandon_on_cancel=True)
+            result = await anyio.to_thread.run_sync(_make, entry, turn, tell, abandon_on_cancel=True)
+        except _NotWanted:
+            pass
         except (UserError, OSError, MemoryError) as problem:
             error = one_line(problem)
         except Exception:  # the others must not wait for ever
@@ -246,10 +259,15 @@ class PictureQueue:
             file.unlink()
 
 
-def _make(entry: Entry, turn: int) -> Result:
+class _NotWanted(Exception):
+    """A picture was cancelled, removed or asked for anew while it was worked on."""
+
+
+def _make(entry: Entry, turn: int, tell: Callable[[int, int], None]) -> Result:
     assert entry.enlarge is not None
-    label, start = entry.label, time.perf_counter()
-    picture = fit_to_format(entry.enlarge(entry.file, entry.estimate), "PNG")
+    start = time.perf_counter()
+    picture, label = entry.enlarge(entry.file, entry.estimate, tell)
+    picture = fit_to_format(picture, "PNG")
     data = encode_image(picture, "PNG")
     entry.file.with_name(f"{entry.number}-{turn}.png").write_bytes(data)
     height, width = picture.pixels.shape[:2]

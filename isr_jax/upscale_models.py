@@ -1,7 +1,4 @@
-"""What enlarges a picture for ``isr-jax upscale``: a model that is named, or what the picture is believed to need.
-
-A picture that is taken for a clean one is enlarged by isr-lite; noise, JPEG and blur are told to isr-any.
-"""
+"""What enlarges a picture for ``isr-jax upscale``: a model that is named, or what the picture is believed to need."""
 
 import functools
 import math
@@ -13,16 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from isr_jax.config import ConfigError
+from isr_jax.inference.automatic import ANY, default_model, model_for, upscale_held
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.estimate import Estimate, estimate_degradation
-from isr_jax.inference.jpeg_agreement import agree_with_jpeg
 from isr_jax.inference.sizes import choose_target, largest_factor
-from isr_jax.pictures.metrics import round_to
 from isr_jax.pictures.picture import Picture
 from isr_jax.startup import prepare_process
 from isr_jax.upscale_options import BICUBIC, UpscaleConfig, wanted_size
-
-ANY = "isr-any"
 
 Enlarge = Callable[..., tuple[Picture, np.ndarray | None]]
 """(picture, file, *, exact, reserve, progress), the file being where it comes from, else as `Upscaler.upscale_picture`:
@@ -83,7 +77,7 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
         name, estimate = config.model, None
         if not name:
             name, estimate = choose_model(picture, file, factor, config)
-        model, known = load(name), {"strength": config.strength}
+        model, known = load(name), dict[str, Any](strength=config.strength)
         if model.config.physics == "blur":
             estimate, found = _believed(picture, file, model, factor, config, estimate)
             known |= found
@@ -91,25 +85,13 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
             which = "" if config.model else f" ({name})"
             picture = replace(picture, remarks=(*picture.remarks, f"taken for: {estimate}{which}"))
         before = model.exchanged_bytes
-        result = _enlarged(picture, file, model, options, wanted | known)
+        result = upscale_held(model, picture, file, **options, **wanted, **known)
         if config.devices is not None:
             sent = (model.exchanged_bytes - before) / 1e6
             note(config, f"isr-jax: {model.num_devices} devices, of which one sent at most {sent:.3g} MB")
         return result
 
     return Enlarger(enlarge, size_of)
-
-
-def _enlarged(
-    picture: Picture, file: str | bytes, model: Any, options: dict[str, Any], known: dict[str, Any]
-) -> tuple[Picture, np.ndarray | None]:
-    """Enlarges a picture; one that keeps its size is held to what its JPEG file says."""
-    pixels, same_size = picture.pixels, known.get("scale") == 1
-    if not (same_size and model.uses_jpeg and pixels.dtype == np.uint8 and picture.alpha is None):
-        return model.upscale_picture(picture, **known, **options)
-    result, exact = model.upscale_picture(picture, **known, **(options | {"exact": True}))
-    held = agree_with_jpeg(exact, file, pixels)
-    return replace(result, pixels=round_to(held, pixels.dtype)), held if options["exact"] else None
 
 
 def choose_model(
@@ -124,7 +106,7 @@ def choose_model(
     if config.no_inspect or factor < 1:
         return default_model(factor), None
     estimate = estimate_degradation(picture, scale=min(4, math.ceil(factor)), file=file)
-    return (default_model(factor) if estimate.clean else ANY), estimate
+    return model_for(estimate, factor), estimate
 
 
 def _told(config: UpscaleConfig) -> bool:
@@ -169,11 +151,6 @@ def _load(name: str, config: UpscaleConfig) -> Any:
     if config.scale is not None:
         model.own_scale(config.scale)
     return model
-
-
-def default_model(scale: float | int) -> str:
-    """Returns the smallest shipped model that reaches a scale, or the largest: isr-lite-x2, -x3 or -x4."""
-    return f"isr-lite-x{min(4, max(2, math.ceil(scale)))}"
 
 
 def note(config: UpscaleConfig, message: str) -> None:

@@ -1,5 +1,6 @@
 """The server behind the local page, as a real process: what it takes, does, keeps and refuses."""
 
+import dataclasses
 import io
 import json
 import re
@@ -11,6 +12,7 @@ import urllib.request
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import anyio
 import numpy as np
 import pytest
 from local_server import local_server
@@ -19,9 +21,12 @@ from random_model import SEVERAL, random_model, save_random_model
 
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ModelConfig
-from isr_jax.models.model_file import save_model
+from isr_jax.inference.estimate import Estimate, estimate_degradation
+from isr_jax.models.model_file import save_model, shipped_models
+from isr_jax.pictures.images import read_image
 from isr_jax.serve import main
-from isr_jax.serve_queue import clean_name
+from isr_jax.serve_models import AUTOMATIC, Models
+from isr_jax.serve_queue import PictureQueue, clean_name
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +279,60 @@ def test_nothing_is_done_or_kept_that_is_not_wanted(model, tmp_path, monkeypatch
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=5) == 130
     assert not list(tmp_path.glob("isr-jax-serve-*"))
+
+
+def test_a_picture_says_how_far_it_is_and_is_let_be_between_windows(tmp_path):
+    (tmp_path / "queue").mkdir()
+    looks, told = iter([True, False]), []
+
+    async def parts():
+        yield picture()
+
+    async def use():
+        queue = PictureQueue(tmp_path / "queue", max_bytes=10**6, max_total_bytes=10**7)
+        entry = await queue.add("a.png", parts(), lambda file: ((16, 24), estimate_degradation(file)))
+
+        def enlarge(file, estimate, tell):
+            for done in range(1, 4):
+                tell(done, 4)
+                told.append((done, queue.snapshot()[0]["share"]))
+                if done == 2 and next(looks):
+                    anyio.from_thread.run_sync(queue.withdraw, entry)
+            return read_image(file), "test"
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(queue.work)
+            for state in ("cancelled", "done"):
+                before = queue.revision
+                queue.ask(entry, {}, enlarge)
+                while entry.state != state or queue.revision == before:
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+        assert entry.result
+        assert entry.result.label == "test"
+
+    anyio.run(use)
+    assert told == [(1, 0.25), (2, 0.5), (1, 0.25), (2, 0.5), (3, 0.75)]
+
+
+def test_what_a_picture_needs_is_chosen_for_it(tmp_path):
+    """As the command does: clean, told a blur, noisy, made smaller."""
+    models = Models((AUTOMATIC, *shipped_models()))
+    file = tmp_path / "in.png"
+    smooth = np.asarray(Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8), np.uint8)).resize((32, 24)))
+    Image.fromarray(smooth).save(file)
+    clean = Estimate(
+        scale=4, blur=(0.1, 0.1, 0.0), blur_std=0.1, noise_std=0.5, jpeg=None, enlarged=None, confidence=0.9
+    )
+    noisy = dataclasses.replace(clean, noise_std=10.0)
+    for estimate, asked, label, size in [
+        (clean, {"scale": "2.5"}, "isr-lite-x3", (60, 80)),
+        (clean, {"scale": "2", "blur": "0.9"}, "isr-any", (48, 64)),
+        (noisy, {"width": "64"}, "isr-any", (48, 64)),
+        (noisy, {"scale": "0.5"}, "isr-lite-x2", (12, 16)),
+    ]:
+        result, made_by = models.enlarge(AUTOMATIC, models.choices[AUTOMATIC].read(asked), file, estimate)
+        assert (made_by, result.pixels.shape[:2]) == (label, size)
 
 
 def test_a_port_in_use_and_no_model_are_explained(address, model, capfd):

@@ -10,11 +10,11 @@ from PIL import Image
 import isr_jax
 from isr_jax import upscale
 from isr_jax.__main__ import exit_code
+from isr_jax.inference.automatic import default_model
 from isr_jax.inference.estimate import estimate_degradation
 from isr_jax.inference.jpeg_agreement import agree_with_jpeg
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import read_image, write_image
-from isr_jax.upscale_models import default_model
 
 
 @pytest.fixture(scope="module")

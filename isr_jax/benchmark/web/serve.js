@@ -273,13 +273,16 @@ function drawList(all) {
     const [pick, button] = row.querySelectorAll("button");
     const seconds = Math.round((Date.now() - picture.began) / 1000);
     const words = {
-      done: picture.result && `done, ${sides(picture.result)}`, working: `working, ${seconds} s`, failed: picture.error };
+      done: picture.result && `done, ${sides(picture.result)}`, failed: picture.error,
+      working: `working, ${picture.share ? `${Math.round(100 * picture.share)} %, ` : ""}${seconds} s` };
     const state = pick.querySelector("span");
     const text = words[picture.state] || picture.state;
     if (state.textContent !== text) state.textContent = text;
     state.className = picture.state;
     pick.setAttribute("aria-current", picture.number === shown);
-    row.querySelector("progress").hidden = picture.state !== "working";
+    const bar = row.querySelector("progress");
+    bar.hidden = picture.state !== "working";
+    picture.share ? (bar.value = picture.share) : bar.removeAttribute("value"); // without one it only moves
     button.textContent = busy(picture) ? "Cancel" : "Remove";
     button.setAttribute("aria-label", `${button.textContent} ${picture.name}`);
   }
