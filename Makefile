@@ -6,7 +6,6 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-DOCUMENTED := $(VENV)/.installed-docs
 
 .PHONY: demo test test-slow lint format install docs docs-serve docs-pages clean
 .DEFAULT_GOAL := test
@@ -42,10 +41,10 @@ docs-serve: docs-pages
 	$(BIN)/zensical serve
 
 NOTEBOOKS := docs/start.py $(wildcard docs/course/*.py)
-docs-pages: $(DOCUMENTED) $(NOTEBOOKS:.py=.md)
+docs-pages: $(INSTALLED) $(NOTEBOOKS:.py=.md)
 	$(BIN)/python docs/generate.py
 
-docs/%.md: docs/%.py docs/execute.py $(wildcard isr_jax/*.py isr_jax/*/*.py) | $(DOCUMENTED)
+docs/%.md: docs/%.py docs/execute.py $(wildcard isr_jax/*.py isr_jax/*/*.py) | $(INSTALLED)
 	$(BIN)/python docs/execute.py $<
 
 # Runs again only when pyproject.toml has changed; a virtual environment whose Python has gone is made anew.
@@ -53,10 +52,6 @@ $(INSTALLED): pyproject.toml
 	@python="$(PYTHON)"; $(BIN)/python -c "import pip" 2>/dev/null \
 	  || { python="$${python:-$$(.ci/find-python)}" && echo "$(VENV): made with $$python" && "$$python" -m venv --clear $(VENV); }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@
-
-$(DOCUMENTED): $(INSTALLED)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
 	@touch $@
 
 clean:

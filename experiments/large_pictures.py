@@ -5,6 +5,9 @@
 Each process does what `isr-jax upscale` does, from a PNG to a PNG. Memory is the most that it held, Python, JAX, the
 pictures, the program and the compiler included; compilations are without a cache. The exit code is 1 where a bound is
 not kept.
+
+With --torch-python, two networks of other programs run beside it on the same pictures (`torch_peers.py`), each in a
+process of its own, on the whole picture and without files: compare them with "of it running".
 """
 
 import argparse
@@ -23,6 +26,8 @@ from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import MAX_PIXELS, read_image, write_image
 
 MEASURE = "--measure"
+PEERS = ("SRVGGNetCompact", "EDSR")
+"""As `torch_peers` has them."""
 
 BOUNDS = {(1920, 1080): 1.0, (6000, 4000): 2.0}
 """GiB that a process may hold for a picture of a size, width and height, at x2."""
@@ -65,6 +70,7 @@ def main() -> int:
     parser.add_argument("--model", default="isr-lite-x2")
     parser.add_argument("--sizes", nargs="+", default=["256x256", "1225x816", "1920x1080", "4243x2828", "6000x4000"])
     parser.add_argument("--memory", help="as for isr-jax upscale")
+    parser.add_argument("--torch-python", help="a Python with torch, for two networks of other programs")
     parser.add_argument("--json", type=Path, help="where the rows are written")
     parser.add_argument(MEASURE, type=Path, metavar="FILE", help="one picture, in this process")
     args = parser.parse_args()
@@ -91,6 +97,18 @@ def main() -> int:
             cells += [f"{row['peak_mib']:.0f}", "" if bound == math.inf else f"{bound:.0f}"]
             cells += [f"{row['program_mib']:.0f}", str(row["compilations"]), row["windows"]]
             print(f"| {' | '.join(cells)} |", flush=True)
+            for peer in PEERS if args.torch_python else ():
+                np.save(array := Path(folder) / "small.npy", read_image(source).pixels)
+                command = [args.torch_python, str(Path(__file__).with_name("torch_peers.py")), peer, str(row["scale"])]
+                done = subprocess.run([*command, str(array)], stdout=subprocess.PIPE, text=True)
+                if done.returncode:  # out of memory, mostly
+                    print(f"| {size}, {peer} | failed |", flush=True)
+                    continue
+                other = json.loads(done.stdout)
+                rows.append({"peer": peer, "width": width, "height": height, **other})
+                cells = [f"{size}, {peer} ({other['kilo_macs']:.0f} kMAC a pixel)", ""]
+                cells += [f"{other['running']:.1f}", f"{other['cpu_seconds']:.1f}", f"{other['peak_mib']:.0f}"]
+                print(f"| {' | '.join(cells)} | | | | |", flush=True)
     if args.json:
         args.json.write_text(json.dumps({"model": args.model, "rows": rows}, indent=1))
     return 0 if kept else 1
