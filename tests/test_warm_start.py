@@ -69,3 +69,15 @@ def test_a_source_of_which_nothing_fits_is_refused(tmp_path):
     config = ModelConfig(num_stages=3, prior=ERDConfig(features=6, num_blocks=1))
     with pytest.raises(UserError, match="none of its parameters fits"):
         warmed(config, tmp_path / "small.safetensors")
+
+
+def test_more_stages_and_carried_features_start_from_what_one_stage_knows(source):
+    prior = dataclasses.replace(PRIOR, carry_features=True)
+    new, count = warmed(dataclasses.replace(OLD, num_stages=3, prior=prior), source[1])
+    given, found = parameters_to_dict(source[0]), parameters_to_dict(new)
+    assert count == len(get_params(new)) - 1  # the radii are the stages' own
+    kernel = found["prior.encoder.x3.kernel"]
+    np.testing.assert_array_equal(kernel[:, :, : -prior.features], given["prior.encoder.x3.kernel"])
+    assert not kernel[:, :, -prior.features :].any()
+    np.testing.assert_array_equal(found["log_weight"], np.repeat(given["log_weight"], 3, axis=1))
+    np.testing.assert_array_equal(found["log_start_weight"], given["log_start_weight"])

@@ -14,7 +14,8 @@ def warm_start(params: Params, config: ModelConfig, source: str) -> tuple[Params
     """Replaces the parameters that a model has in the same shape, or, at LR resolution, can have.
 
     There the encoder and the decoder of a scale that the source has not are those of its nearest scale, adapted, and an
-    encoder starts without regard to a plane of levels that the source does not see.
+    encoder starts without regard to what the source does not see: a plane of levels, features that are carried. The
+    weights of data steps of more stages are those of the last.
 
     Args:
       params: Of the new model.
@@ -48,7 +49,7 @@ def _heads(given: Params, old: ModelConfig, new: ModelConfig) -> Params:
     """Returns the encoders and decoders of the new model's scales."""
     found: Params = {}
     pictures = len(old.start_weights) or 1
-    planes = sum(c * (e.noise_plane + e.error_plane) for c, e in ((1, new.erd), (-1, old.erd)))
+    seen = [e.noise_plane + e.error_plane + e.carry_features * e.features for e in (old.erd, new.erd)]
     for scale in new.all_scales:
         base = _nearest(scale, old.all_scales)
         head: Params = {}
@@ -57,9 +58,10 @@ def _heads(given: Params, old: ModelConfig, new: ModelConfig) -> Params:
             head |= {f"{part}.{k.removeprefix(prefix)}": v for k, v in given.items() if k.startswith(prefix)}
         if base != scale:
             head |= for_other_scale(head, base, scale, channels=old.channels, pictures=pictures)
-        if planes > 0 and not old.erd.carry_features:  # carried features would come last
+        if not old.erd.carry_features:  # which come last
             kernel = np.asarray(head["encoder.kernel"])
-            head["encoder.kernel"] = np.pad(kernel, [*[(0, 0)] * (kernel.ndim - 2), (0, planes), (0, 0)])
+            more = max(0, seen[1] - seen[0])
+            head["encoder.kernel"] = np.pad(kernel, [*[(0, 0)] * (kernel.ndim - 2), (0, more), (0, 0)])
         for name, value in head.items():
             part, _, rest = name.partition(".")
             found[f"prior.{part}.x{scale}.{rest}" if new.scales else f"prior.{name}"] = value
@@ -68,7 +70,13 @@ def _heads(given: Params, old: ModelConfig, new: ModelConfig) -> Params:
 
 def _weights(given: Params, old: ModelConfig, new: ModelConfig) -> Params:
     """Returns the weights of the data term for the new model's scales."""
-    if not (old.scales and new.scales):
-        return {}
-    rows = [old.scales.index(_nearest(scale, old.scales)) for scale in new.scales]
-    return {name: given[name][np.array(rows)] for name in ("log_weight", "log_start_weight") if name in given}
+    found: Params = {}
+    stages = [*np.minimum(np.arange(new.num_stages), old.num_stages - 1), *[-1] * new.final_data_step]
+    for name in ("log_weight", "log_start_weight"):
+        value = given.get(name)
+        if value is not None and old.scales and new.scales:
+            value = value[[old.scales.index(_nearest(scale, old.scales)) for scale in new.scales]]
+        if value is not None and name == "log_weight":
+            value = value[..., stages]
+        found |= {} if value is None else {name: value}
+    return found
