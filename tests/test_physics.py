@@ -396,3 +396,35 @@ def test_a_gaussian_kernel_has_its_moments(angle):
     moments = [[(kernel * a * b).sum() for b in (x, y)] for a in (x, y)]
     np.testing.assert_allclose(moments, expected, atol=0.02)
     assert kernel.sum() == pytest.approx(1, abs=1e-5)
+
+
+class Sparse(Physics):
+    """Sees every other HR pixel of a block, and what a subclass says of it."""
+
+    scale = 2
+
+    def apply(self, x):
+        return (x[:, ::2, ::2] + jnp.roll(x, -3, axis=2)[:, 1::2, 1::2]) / 2
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"reach": 1}, "^reach is 1, but pixels farther away have an effect of"),
+        ({"reach": 2, "start_reach": 0}, "^start_reach is 0, but"),
+        ({"initial_estimate": lambda self, y: 0 * Sparse().initial_estimate(y) - 1e6}, "^initial_estimate: "),
+    ],
+)
+def test_what_a_physics_says_wrongly_of_its_reach_and_start_is_found(members, message):
+    wrong = type("Wrong", (Sparse,), members)
+    with pytest.raises(AssertionError, match=message):
+        check_physics(wrong(), (8, 8, 3))
+
+
+def test_the_derived_start_has_no_holes_and_sees_as_far_as_an_observation():
+    right = type("Right", (Sparse,), {"reach": 2})()
+    assert right.start_reach == 2
+    check_physics(right, (8, 8, 3))
+    start = right.initial_estimate(right.apply(jnp.full((1, 8, 10, 1), 70.0)))
+    np.testing.assert_allclose(start, 70, rtol=1e-5)
+    assert Sparse().start_reach is None

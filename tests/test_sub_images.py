@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import threading
 import time
@@ -5,8 +6,10 @@ import time
 import numpy as np
 import pytest
 
-from isr_jax.config import DataConfig
+from isr_jax.config import DataConfig, ModelConfig, TrainConfig
+from isr_jax.pictures.images import write_image
 from isr_jax.training.data import validation_pairs
+from isr_jax.training.memory import load_memory
 from isr_jax.training.packing import write_pack
 from isr_jax.training.sub_images import cache_folder, cut, in_threads, open_sources
 from tests.test_datasets import write_photos
@@ -75,3 +78,30 @@ def test_what_is_not_read_is_named(tmp_path, capfd):
     assert capfd.readouterr().err == line
     write_pack([str(photos)], tmp_path / "train.pack")
     assert capfd.readouterr().err.count(line) == 1
+
+
+def test_a_physics_of_ones_own_makes_the_pictures_that_are_not_there(tmp_path, monkeypatch):
+    """Told to train for a camera, from HR alone: not on MATLAB's reductions."""
+    camera, config = "isr_jax.physics.sampling:BoxAverage", DataConfig(train=(str(tmp_path / "photos"),), patch_size=8)
+    config = dataclasses.replace(config, placement="memory", cache_dir=str(tmp_path / "cache"))
+    write_photos(tmp_path / "photos", sizes=[(48, 40)])
+    [hr] = [pair.hr for pair in validation_pairs(str(tmp_path / "photos"), 2, 3)]
+    mean = np.round(hr.reshape(hr.shape[0] // 2, 2, hr.shape[1] // 2, 2, 3).mean((1, 3)))
+    kept = {name: load_memory(config, scale=2, channels=3, camera=name) for name in ("", camera)}
+    assert kept[""].fingerprint != kept[camera].fingerprint
+    assert np.abs(kept[camera].memory.lr[0].astype(float) - mean).max() <= 1  # halves
+    assert np.abs(kept[""].memory.lr[0].astype(float) - mean).max() > 2  # smooth pictures
+    np.testing.assert_array_equal(
+        validation_pairs(str(tmp_path / "photos"), 2, 3, camera)[0].lr, kept[camera].memory.lr[0]
+    )
+    # ... where there are LR pictures, they count
+    (tmp_path / "photos" / "HR").mkdir()
+    for file in (tmp_path / "photos").glob("*.png"):
+        file.rename(tmp_path / "photos" / "HR" / file.name)
+        write_image(
+            tmp_path / "photos" / "LRx2" / file.name, np.full((hr.shape[0] // 2, hr.shape[1] // 2, 3), 9, np.uint8)
+        )
+    assert (load_memory(config, scale=2, channels=3, camera=camera).memory.lr == 9).all()
+    model = ModelConfig(scale=2, physics=camera)
+    assert TrainConfig(model=model, data=config, steps=1).camera == camera
+    assert TrainConfig(model=ModelConfig(scale=2, physics="box"), data=config, steps=1).camera == ""

@@ -33,8 +33,9 @@ class DataConfig(Config):
     removed: ClassVar[dict[str, str]] = {"synthesis": SYNTHESIS_REMOVED}
 
     train: tuple[str, ...] = ()
-    """Folders of HR pictures (or of HR/ and LRx<scale>/), packs of them (isr-jax pack), DIV2K by its TFDS name, as
-    "div2k/bicubic_x4", or module:Class, a sequence of one's own (`isr_jax.training.own_pictures`)."""
+    """Folders of HR pictures (or of HR/ and LRx<scale>/; else LR is made as for `eval.data`), packs of them (isr-jax
+    pack), DIV2K by its TFDS name, as "div2k/bicubic_x4", or module:Class, a sequence of one's own
+    (`isr_jax.training.own_pictures`)."""
     cache_dir: str = ""
     """Where sub-images are kept between runs; empty: $ISR_JAX_CACHE, else isr_jax in $XDG_CACHE_HOME or ~/.cache."""
     tile_size: Count = 480
@@ -146,9 +147,9 @@ class EvalConfig(Config):
     group: ClassVar[str] = "eval."
 
     data: tuple[str, ...] = ()
-    """Validation folders, HR/ with LRx<scale>/ (or LR is made by imresize, not by data.degradation: give LRx<scale>/
-    where that is active; a model that needs the blur is told it was a bicubic reduction); the first decides the best
-    weights."""
+    """Validation folders, HR/ with LRx<scale>/; without, LR is made by a model.physics of one's own ("module:Name"),
+    else by imresize, which a model that needs the blur is told, and never by data.degradation: give LRx<scale>/ where
+    that is active. The first folder decides the best weights."""
     every: Interval = 1000
     """Between two evaluations: steps, or time, as 10min. There is one more after the last step, and where `max_minutes`
     ends a session, if there is time for one as long as the last."""
@@ -210,6 +211,12 @@ class TrainConfig(Config):
             return self.model
         prior: Any = self.model.prior
         return dataclasses.replace(self.model, prior=dataclasses.replace(prior, precision=self.precision))
+
+    @property
+    def camera(self) -> str:
+        """A physics of one's own that makes LR pictures where there are none, "module:Name"; empty: imresize does."""
+        own = ":" in self.model.physics and not self.data.degradation.active
+        return self.model.physics if own else ""
 
     @property
     def scale_cycle(self) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Whether a physics is what it says: linear, with its adjoint, norm, solution and turns."""
+"""Whether a physics is what it says: linear, with its adjoint, norm, solution, turns, first estimate and reach."""
 
 from typing import Any
 
@@ -17,7 +17,8 @@ def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: f
       shape: Height, width and channels of small LR pictures, such as (6, 6, 3): the norm and the solution are compared
         with those of H as a dense matrix.
       tolerance: Largest relative error of the exact properties; the norm may be off by a per cent, as power iterations
-        are.
+        are, and by a fifth where it is that of larger pictures. The first estimate of a constant picture may be far
+        off, but have no holes.
     Returns: The relative error of each property.
     Raises:
       AssertionError: If a property fails; it is named, with its numbers.
@@ -75,7 +76,35 @@ def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: f
     compare("observe", physics.observe(x, jax.random.key(0), 0.0), physics.apply(x), "without noise, against apply")
     loop = [p.apply(x[i : i + 1])[0] for i, p in enumerate(_each(physics, lr_shape[0]))]
     compare("batch", physics.apply(x), np.stack(loop), "all pictures at once against one after the other")
+    level = jnp.full(hr_shape, 100.0)
+    compare("initial_estimate", physics.initial_estimate(physics.apply(level)), level, "of a constant picture", 0.9)
+    if physics.lr_size is None:
+        starts = jax.linearize(physics.initial_estimate, y)[1]
+        seen = {"reach": physics.apply, "start_reach": starts}
+        for name, function in seen.items():
+            if (reach := getattr(physics, name)) is not None:
+                errors[name] = _beyond(function, name, reach, physics.scale, hr_shape, lr_shape)
     return errors
+
+
+def _beyond(function: Any, name: str, reach: int, scale: int, hr_shape: Any, lr_shape: Any) -> float:
+    """Returns 0, or raises if what is farther than a reach from the middle has an effect there.
+
+    Linear functions, from HR to LR ("reach") or from LR to HR.
+    """
+    height, width = lr_shape[1:3]
+    row, col = height // 2, width // 2
+    far = np.maximum(np.abs(np.arange(height) - row)[:, None], np.abs(np.arange(width) - col)) > reach
+    if name == "reach":
+        far, block = np.kron(far, np.ones((scale, scale), bool)), (slice(row, row + 1), slice(col, col + 1))
+    else:
+        block = tuple(slice(scale * i, scale * (i + 1)) for i in (row, col))
+    rng = np.random.default_rng(1)
+    given = rng.normal(size=hr_shape if name == "reach" else lr_shape) * far[None, :, :, None]
+    effect = float(np.abs(np.asarray(function(jnp.asarray(given, jnp.float32)))[:, block[0], block[1]]).max())
+    if effect > 1e-5:
+        raise AssertionError(f"{name} is {reach}, but pixels farther away have an effect of {effect:.2g} of theirs")
+    return effect
 
 
 def _pictures(physics: Physics) -> int:

@@ -31,6 +31,9 @@ NORM_WINDOW = 16
 
 NORM_ITERATIONS = 30
 
+SEEN = 1e-6
+"""A pixel whose weight is less, relative to the largest, is not seen."""
+
 Images = Float[Array, "batch _ _ _"]
 PerPicture = Float[Array, " batch"] | Float[Array, ""] | float
 """One number a picture, or one for all."""
@@ -57,9 +60,8 @@ class Physics(struct.PyTreeNode, kw_only=True):
     lr_size: ClassVar[tuple[int, int] | None] = None
     """The one LR height and width that it is for; None: any."""
     reach: ClassVar[int | None] = None
-    """How many LR pixels to each side of its own an LR pixel sees, as blocks of HR pixels; None: the whole picture."""
-    start_reach: ClassVar[int | None] = None
-    """How many LR pixels to each side of its block a pixel of the initial estimate sees; None: the whole picture."""
+    """How many LR pixels to each side of its own an LR pixel sees, as blocks of HR pixels; None: the whole picture.
+    Large pictures are computed in windows only where it is given."""
     observes: ClassVar[bool] = True
     """Whether there is an H at all; without one only the initial estimate has a meaning."""
     mirrors: ClassVar[bool] = False
@@ -67,6 +69,14 @@ class Physics(struct.PyTreeNode, kw_only=True):
     error_std: ClassVar[Any] = None
     """Level of what the observation gets wrong besides noise, as a file that was compressed, of each picture (N,) or of
     all (1,) on 0..255; None: nothing."""
+
+    @property
+    def start_reach(self) -> int | None:
+        """How many LR pixels to each side of its block a pixel of the initial estimate sees; None: the whole picture.
+
+        That of the estimate that is derived here is `reach`; with one of its own, a class says what that sees.
+        """
+        return self.reach if type(self).initial_estimate is Physics.initial_estimate else None
 
     def apply(self, x: Images) -> Images:
         """Returns H x. The one method a physics must have; linear in x."""
@@ -117,9 +127,16 @@ class Physics(struct.PyTreeNode, kw_only=True):
         return _dot(v, self.adjoint(self.apply(v))) / jnp.maximum(_dot(v, v), jnp.finfo(jnp.float32).tiny)
 
     def initial_estimate(self, y: Images) -> Images:
-        """Returns a first HR picture: H^T y, weighed so that a constant picture starts as itself."""
-        weights = self.adjoint(self.apply(jnp.ones(self.hr_shape(y.shape), y.dtype)))
-        return self.adjoint(y) / jnp.where(jnp.abs(weights) > 1e-6, weights, 1)
+        """Returns a first HR picture: H^T y, weighed so that a constant picture starts as itself.
+
+        A pixel that H does not see starts as the LR pixel of its block.
+        """
+        ones = self.apply(jnp.ones(self.hr_shape(y.shape), y.dtype))
+        weights = self.adjoint(ones)
+        seen = jnp.abs(weights) > SEEN * jnp.abs(weights).max()
+        level = y / jnp.where(jnp.abs(ones) > SEEN, ones, 1)
+        nearest = jax.image.resize(level, weights.shape, "nearest")
+        return jnp.where(seen, self.adjoint(y) / jnp.where(seen, weights, 1), nearest)
 
     def solve(self, y: Images, z: Images, weight: PerPicture, *, iterations: int = 50) -> Images:
         """Returns the x that minimises 1/2 ||H x - y||^2 + weight/2 ||x - z||^2.

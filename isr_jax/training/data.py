@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from isr_jax.config import DataConfig
 from isr_jax.pictures.images import name_left_out
 from isr_jax.pictures.pairs import Pair, list_unread, read_dataset
+from isr_jax.training.sub_images import seen_by
 
 Batch = dict[str, Any]
 """{"lr": uint8 (N, p, p, C), "hr": uint8 (N, s p, s p, C)}, p = `DataConfig.drawn_size`."""
@@ -96,8 +97,14 @@ def _turned(picture: Array, turn: Array) -> Array:
     return jnp.where(turn[2], picture.swapaxes(0, 1), picture)
 
 
-def validation_pairs(folder: str, scale: int, channels: int) -> list[Pair]:
-    """Reads the pictures of a validation folder by the rules of every score (`pictures.pairs`)."""
-    pairs = list(read_dataset(Path(folder), scale, channels=channels).pairs)
+def validation_pairs(folder: str, scale: int, channels: int, camera: str = "") -> list[Pair]:
+    """Reads the pictures of a validation folder by the rules of every score (`pictures.pairs`).
+
+    Where it has no LR pictures, the physics of one's own `camera`, "module:Name", makes them; imresize if it is empty.
+    """
+    dataset = read_dataset(Path(folder), scale, channels=channels)
+    pairs = list(dataset.pairs)
+    if camera and dataset.lr_source == "imresize":
+        pairs = [seen_by(camera, pair, scale) for pair in pairs]
     name_left_out(list_unread(Path(folder), scale))
     return pairs

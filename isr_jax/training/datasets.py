@@ -31,19 +31,20 @@ class SubImages(NamedTuple):
     cut."""
 
 
-def sub_images(config: DataConfig, *, scale: int, channels: int) -> SubImages:
+def sub_images(config: DataConfig, *, scale: int, channels: int, camera: str = "") -> SubImages:
     """Opens the sub-images of all of `config.train`, building those that are not in the cache.
 
     Args:
       config: Names the sources, the size of the sub-images and the cache.
       scale: HR size over LR size.
       channels: 3 for colour, 1 for grey.
+      camera: As `Cutting` has it.
     Returns: The sub-images of all sources, one after the other.
     Raises:
       UserError: If a source is missing, has no readable picture, its LR and HR pictures do not match, or the cache
         cannot be written.
     """
-    cutting = Cutting.of(config, scale=scale, channels=channels)
+    cutting = Cutting.of(config, scale=scale, channels=channels, camera=camera)
     sources = open_sources(config, scale)
     builders = [_build(source, cutting, cache_folder(config)) for source in sources]
     read = tfds.ReadConfig(interleave_cycle_length=1, shuffle_reshuffle_each_iteration=False)

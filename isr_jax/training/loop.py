@@ -142,15 +142,18 @@ def _fit(
         if len(set(names)) < len(names):
             raise ConfigError(f"eval.data names two folders {max(names, key=names.count)}; rename one")
         validation = {
-            name: validation_pairs(data, scale, channels) for name, data in zip(names, config.eval.data, strict=True)
+            name: validation_pairs(data, scale, channels, config.camera)
+            for name, data in zip(names, config.eval.data, strict=True)
         }
         in_memory = config.data.placement == "memory"
         if in_memory:
-            sub_images: Any = load_memory(config.drawn, scale=config.data_scale, channels=channels)
+            sub_images: Any = load_memory(
+                config.drawn, scale=config.data_scale, channels=channels, camera=config.camera
+            )
         else:
             with needs_tensorflow('data.placement="stream"', 'set data.placement="memory"'):
                 from isr_jax.training import datasets
-            sub_images = datasets.sub_images(config.data, scale=scale, channels=channels)
+            sub_images = datasets.sub_images(config.data, scale=scale, channels=channels, camera=config.camera)
         per_epoch = steps_per_epoch(sub_images.size, config.data.batch_size)
         total = config.steps or math.ceil(config.epochs * per_epoch)
 

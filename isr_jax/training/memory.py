@@ -36,7 +36,7 @@ class InMemory(NamedTuple):
     cut; the same as that of `training.datasets`."""
 
 
-def load_memory(config: DataConfig, *, scale: int, channels: int) -> InMemory:
+def load_memory(config: DataConfig, *, scale: int, channels: int, camera: str = "") -> InMemory:
     """Opens the sub-images of all of `config.train`, cutting them if they are not in the cache.
 
     Where the cache cannot be written, that is said on standard error and the arrays are in memory alone.
@@ -45,11 +45,12 @@ def load_memory(config: DataConfig, *, scale: int, channels: int) -> InMemory:
       config: Names the sources, the size of the sub-images and the cache.
       scale: HR size over LR size.
       channels: 3 for colour, 1 for grey.
+      camera: As `Cutting` has it.
     Returns: The sub-images of all sources, one after the other, as host arrays that cannot be written to.
     Raises:
       UserError: If a source is missing, has no readable picture, or its LR and HR pictures do not match.
     """
-    cutting = Cutting.of(config, scale=scale, channels=channels)
+    cutting = Cutting.of(config, scale=scale, channels=channels, camera=camera)
     sources = open_sources(config, scale)
     digests = [cutting.digest(source) for source in sources]
     mark = fingerprint(digests, config)

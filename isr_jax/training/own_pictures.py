@@ -73,6 +73,8 @@ class OwnPictures:
 class OwnPicture:
     """One of them, with what `PairFiles` has."""
 
+    lr = None
+
     def __init__(self, pictures: OwnPictures, index: int):
         self._pictures, self._index = pictures, index
 

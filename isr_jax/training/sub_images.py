@@ -12,12 +12,18 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import jax.numpy as jnp
+import numpy as np
+
 from isr_jax.config import ConfigError, DataConfig, UserError
+from isr_jax.config.checks import source_digest
+from isr_jax.physics.names import make_physics
 from isr_jax.pictures.images import name_left_out
+from isr_jax.pictures.metrics import round_to_8_bits
 from isr_jax.pictures.pairs import Pair, PairFiles, files_digest, hash_file, list_pairs, list_unread
 from isr_jax.startup import user_cache
 from isr_jax.training.own_pictures import OwnPicture, OwnPictures
@@ -55,16 +61,19 @@ class Cutting:
     """Smallest side of a picture, HR pixels."""
     strict: bool
     """Whether an unreadable picture is an error."""
+    camera: str = ""
+    """Physics that LR pictures are made by where there are none, "module:Name"; empty: imresize."""
 
     @classmethod
-    def of(cls, config: DataConfig, *, scale: int, channels: int) -> "Cutting":
+    def of(cls, config: DataConfig, *, scale: int, channels: int, camera: str = "") -> "Cutting":
         """Returns what a configuration asks for."""
         tile, least = config.tile_size // scale * scale, config.drawn_size(scale) * scale
-        return cls(scale=scale, channels=channels, tile=tile, least=least, strict=config.strict)
+        return cls(scale=scale, channels=channels, tile=tile, least=least, strict=config.strict, camera=camera)
 
     def digest(self, source: Source) -> str:
         """Returns a digest of the sub-images of a source."""
         recipe = f"{VERSION}|{self.scale}|{self.channels}|{self.tile}|{self.least}|{source.content}"
+        recipe += f"|{self.camera}|{source_digest(self.camera)}" if self.camera else ""
         return hashlib.sha256(recipe.encode()).hexdigest()[:16]
 
     def places(self, height: int, width: int) -> list[tuple[int, int]]:
@@ -144,7 +153,9 @@ def usable_pairs(source: Source, cutting: Cutting) -> Iterator[tuple[int, Pair]]
 
     def read(files: PairFiles | OwnPicture) -> Pair | UserError:
         try:
-            return files.read(cutting.scale, channels=cutting.channels, least=cutting.least, convert=True)
+            pair = files.read(cutting.scale, channels=cutting.channels, least=cutting.least, convert=True)
+            made = cutting.camera and files.lr is None
+            return seen_by(cutting.camera, pair, cutting.scale) if made else pair
         except UserError as error:
             return error
 
@@ -163,6 +174,23 @@ def usable_pairs(source: Source, cutting: Cutting) -> Iterator[tuple[int, Pair]]
         print(f"isr-jax: {len(skipped)} pictures skipped, {used} used", file=sys.stderr)
     if not used:
         raise UserError(f"{source.name}: none of its {len(skipped)} pictures can be used; the first: {skipped[0]}")
+
+
+def seen_by(camera: str, pair: Pair, scale: int) -> Pair:
+    """Returns a pair whose LR picture a physics makes, rounded to 8 bits.
+
+    Args:
+      camera: "module:Name".
+      pair: HR and what is put aside.
+      scale: HR size over LR size.
+    Raises:
+      UserError: If the physics is for LR pictures of one size, and not of this one.
+    """
+    physics = make_physics(camera, scale=scale)
+    if physics.lr_size not in (None, pair.lr.shape[:2]):
+        raise UserError(f"{pair.name}: {camera} is for LR pictures of one size: give those beside, in LRx{scale}")
+    lr = physics.apply(jnp.asarray(pair.hr[None], jnp.float32))
+    return replace(pair, lr=round_to_8_bits(np.asarray(lr)[0]))
 
 
 def in_threads(function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
