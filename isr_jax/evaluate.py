@@ -16,6 +16,15 @@ from isr_jax.pictures.images import name_left_out, write_image
 from isr_jax.pictures.measures import DEFAULT_MEASURES
 from isr_jax.startup import prepare_process
 
+SUFFIXES = {
+    "json": (".json",),
+    "csv": (".csv",),
+    "markdown": (".md", ".markdown"),
+    "report": (".html", ".htm"),
+    "plot": (".png", ".svg", ".pdf"),
+}
+"""Of the files that are written: what is named by mistake, a picture or a model, is not replaced."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
@@ -68,13 +77,12 @@ def main(argv: list[str] | None = None) -> int:
         prog="isr-jax evaluate",
         description="PSNR and SSIM of models on folders of test pictures.",
     )
-    for path in (config.json, config.csv, config.markdown, config.report, config.plot):
+    for name, suffixes in SUFFIXES.items():
+        path: Path | None = getattr(config, name)
         if path is not None and path.is_dir():
             raise ConfigError(f"{path} is a folder: name a file")
-    if config.report is not None and config.report.suffix not in (".html", ".htm"):
-        raise ConfigError(f"--report {config.report}: name an .html file")
-    if config.plot is not None and config.plot.suffix not in (".png", ".svg", ".pdf"):
-        raise ConfigError(f"--plot {config.plot}: name a .png, .svg or .pdf file")
+        if path is not None and path.suffix not in suffixes:
+            raise ConfigError(f"--{name} {path}: name a file that ends with {' or '.join(suffixes)}")
     report = Report() if config.report else None
 
     def keep(dataset: str, scale: int, name: str, label: str, pixels: np.ndarray) -> None:

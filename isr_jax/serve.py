@@ -77,6 +77,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     if not 0 <= config.port < 2**16:
         raise ConfigError(f"--port {config.port}: a port is 0 (a free one) to 65535")
+    for name in ("max_megabytes", "max_pixels", "keep_megabytes"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"--{name.replace('_', '-')} {getattr(config, name)}: choose at least 1")
     prepare_process(large_blocks=False)
     app = make_app(config)
     try:

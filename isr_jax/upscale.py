@@ -65,14 +65,14 @@ def main(argv: list[str] | None = None) -> int:
                 failed.append(_one_line(source, error))
                 if config.json_lines or len(todo) > 1:
                     progress.end(target, error=in_flags(failed[-1]))
-                if len(todo) == 1:
+                if len(jobs) == 1:
                     raise
     except BaseException:  # an interrupt, too, is said in a line of its own
         progress.clear()
         raise
     for line in failed:
         print(f"isr-jax: {in_flags(line)}", file=sys.stderr)
-    if len(failed) == len(todo):
+    if len(failed) == len(jobs):
         raise UserError(f"all {len(todo)} pictures failed")
     if failed:
         print(f"isr-jax: {len(failed)} of {len(todo)} pictures failed; the others are done", file=sys.stderr)
@@ -123,7 +123,7 @@ def upscale_file(
         _say(config, source, result.remarks)
         write_file(Path(target), lambda stream: np.save(stream, exact))
     else:
-        image_format = "PNG" if target == PIPE else format_of(target)
+        image_format = format_of(f"-.{(config.format or 'png').lstrip('.')}" if target == PIPE else target)
         bits = int(config.bits or 8 * picture.pixels.itemsize)
         if config.bits is not None:
             check_bits(image_format, bits)

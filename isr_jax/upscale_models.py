@@ -83,7 +83,9 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
             known |= found
         if estimate is not None:
             which = "" if config.model else f" ({name})"
-            picture = replace(picture, remarks=(*picture.remarks, f"taken for: {estimate}{which}"))
+            said = [f"{name} {v}" for name in ("blur", "noise", "jpeg") if (v := getattr(config, name)) is not None]
+            told = f"; told instead: {', '.join(said)}" if said else ""
+            picture = replace(picture, remarks=(*picture.remarks, f"taken for: {estimate}{which}{told}"))
         before = model.exchanged_bytes
         result = upscale_held(model, picture, file, **options, **wanted, **known)
         if config.devices is not None:

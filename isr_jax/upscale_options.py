@@ -103,7 +103,7 @@ def check(config: UpscaleConfig) -> UpscaleConfig:
     if not 0 <= config.compression <= 9:
         raise ConfigError(f"--compression {config.compression}: choose 0 to 9")
     if config.scale is not None and not 0 < config.scale < 1000:
-        raise ConfigError(f"--scale {config.scale}: choose a positive factor")
+        raise ConfigError(f"--scale {config.scale}: choose a factor above 0 and below 1000")
     if not 0 <= config.strength <= 1:
         raise ConfigError(f"--strength {config.strength}: choose 0 to 1")
     wanted_size(config)
@@ -115,9 +115,10 @@ def check(config: UpscaleConfig) -> UpscaleConfig:
         raise ConfigError(
             "--watch makes what is missing or older than its picture: leave out --overwrite, --skip-existing, --shard"
         )
+    config = with_output(config)
     if config.json_lines and config.output == PIPE:
         raise ConfigError("--json-lines and --output - would both write to standard output: give one of them")
-    return with_output(config)
+    return config
 
 
 def with_output(config: UpscaleConfig) -> UpscaleConfig:
@@ -131,7 +132,8 @@ def with_output(config: UpscaleConfig) -> UpscaleConfig:
     if len(config.inputs) != 2:
         raise ConfigError("name where the results go: two paths, INPUT and OUTPUT, or --output after the inputs")
     source, target = config.inputs
-    if Path(target).is_file() and not config.overwrite:  # `isr-jax upscale *.png` may stand for two pictures
+    said = config.overwrite or config.skip_existing
+    if Path(target).is_file() and not said:  # `isr-jax upscale *.png` may stand for two pictures
         raise ConfigError(f"{target} exists already: say --overwrite, or name where the results go with --output")
     return replace(config, inputs=(source,), output=target)
 

@@ -1,6 +1,7 @@
 """Which files ``isr-jax upscale`` reads and writes: what its command line stands for."""
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 
 from isr_jax.config import ConfigError
@@ -17,7 +18,9 @@ def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, s
       ConfigError: If an input does not exist, outputs coincide with each other or with inputs, cannot be written, or
         exist in an output folder and nothing says what to do with them.
     """
-    sources, to_folder = _find_sources(config)
+    if not config.inputs:
+        raise ConfigError("nothing to upscale: name pictures, folders, patterns, or - for standard input")
+    sources, to_folder = find_sources(config.inputs, config.output)
     if config.output == PIPE:
         if to_folder:
             raise ConfigError("--output - takes one picture: name a folder for several")
@@ -27,7 +30,9 @@ def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, s
     to_file = bool(output.suffix) and not to_folder
     if to_file:
         if output.suffix.lower() != ".npy":
-            format_of(output)
+            wanted = FORMATS.get(target_suffix(output, config)) if config.format is not None else format_of(output)
+            if format_of(output) != wanted:
+                raise ConfigError(f"--format {config.format} and --output {output} contradict each other: give one")
         targets = [output]
     else:
         named_as_file = output.suffix.lower() in {*FORMATS, ".npy"} and not config.output.endswith("/")
@@ -57,22 +62,26 @@ def target_suffix(place: Path, config: UpscaleConfig) -> str:
     return place.suffix if place.suffix.lower() in FORMATS else ".png"
 
 
-def _find_sources(config: UpscaleConfig) -> tuple[list[tuple[str, Path]], bool]:
-    """Returns the inputs, each with its place below an output folder, and whether there may be several."""
-    if not config.inputs:
-        raise ConfigError("nothing to upscale: name pictures, folders, patterns, or - for standard input")
+def find_sources(inputs: Sequence[str], output: str = "") -> tuple[list[tuple[str, Path]], bool]:
+    """Returns the pictures that inputs stand for, each with its place in an output folder; and whether several may be.
+
+    What is named twice is one picture; what lies in the output folder is none.
+
+    Raises:
+      ConfigError: If a folder has no pictures, or a pattern matches no file.
+    """
     sources: list[tuple[str, Path]] = []
-    several = len(config.inputs) > 1
-    output = Path(config.output).resolve()
-    for given in config.inputs:
+    several = len(inputs) > 1
+    made = Path(output).resolve() if output else None
+    for given in inputs:
         path = Path(given)
         if given == PIPE:
             sources.append((PIPE, Path("stdin.png")))
         elif path.is_dir():
             several = True
             inside = list_images(path, recursive=True)
-            if path.resolve() in output.parents:  # what an earlier run made there is not an input
-                inside = [p for p in inside if not p.resolve().is_relative_to(output)]
+            if made is not None and path.resolve() in made.parents:  # what an earlier run made there is not an input
+                inside = [p for p in inside if not p.resolve().is_relative_to(made)]
             if not inside:
                 raise ConfigError(f"{given} has no pictures ({READABLE})")
             sources += [(str(p), p.relative_to(path)) for p in inside]
@@ -84,7 +93,7 @@ def _find_sources(config: UpscaleConfig) -> tuple[list[tuple[str, Path]], bool]:
             if not files:
                 raise ConfigError(f"{given} matches no file")
             sources += [(str(file), Path(file.name)) for file in files]
-    return sources, several
+    return list(dict.fromkeys(sources)), several
 
 
 def _check_apart(pairs: list[tuple[str, Path]]) -> None:

@@ -106,6 +106,13 @@ def test_a_jpeg_file_is_believed_and_its_pixels_tell_the_same(photo, tmp_path, s
         assert found.tables == jpeg.tables
 
 
+def test_a_jpeg_of_printing_inks_is_one_too(photo, tmp_path):
+    Image.fromarray(photo.round().astype(np.uint8)).convert("CMYK").save(tmp_path / "a.jpg", quality=30)
+    found = isr_jax.estimate_degradation(tmp_path / "a.jpg").jpeg
+    assert found is not None
+    assert (found.quality, found.sampling, found.from_file) == (30, None, True)
+
+
 @pytest.mark.parametrize("quality", [10, 30, 60, 90])
 def test_qualities_are_found_in_grey_pixels_too(photo, quality):
     pixels = np.asarray(Image.open(io.BytesIO(jpeg_bytes(photo[..., :1].round().astype(np.uint8), quality=quality))))

@@ -71,6 +71,18 @@ def run_json(tmp_path, *argv) -> dict:
     return json.loads(path.read_text())
 
 
+def test_lr_psnr_is_left_out_where_other_than_imresize_made_the_files(tmp_path):
+    rng = np.random.default_rng(0)
+    hr = rng.integers(0, 256, (32, 24, 3), np.uint8)
+    for name, lr in (("a", imresize(hr, 0.5)), ("b", hr[::2, ::2])):
+        write_image(tmp_path / name / "HR" / "one.png", hr)
+        write_image(tmp_path / name / "LRx2" / "one.png", lr)
+    argv = ["--model", "bicubic", "--data", tmp_path / "a", tmp_path / "b", "--scale", 2]
+    values = [row["lr_psnr"] for row in run_json(tmp_path, *argv)["rows"]]
+    assert values[0] > 20
+    assert values[1] is None
+
+
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("dataset", ["Set5", "Set14"])
 def test_bicubic_has_the_known_figures(shared, tmp_path, scale, dataset):
@@ -349,6 +361,8 @@ def test_bad_arguments_give_one_line(data, models, tmp_path, capfd):
         (["--model", "bicubic", "--data", data, "--scale", 0], "at least 1"),
         (["--model", "bicubic", "--data", data, "--scale", 2, "--json", tmp_path], "is a folder"),
         (["--model", "bicubic", "--data", data, "--scale", 2, "--plot", tmp_path / "a.txt"], ".svg"),
+        (["--model", "bicubic", "--data", data, "--scale", 2, "--json", name], "ends with .json"),
+        (["--model", "bicubic", "--data", data, "--scale", 2, "--markdown", tmp_path / "a.png"], "ends with .md or"),
         (["--model", "bicubic", "--data", data, "--scale", "two"], "--scale"),
         (["--model", "bicubic", "--data", data, tmp_path / data.name, "--scale", 2], "two folders are called"),
         (["--model", "bicubic", "--scale", 2, "--report", tmp_path / "r.html", "--data"], "no folder of test pictures"),

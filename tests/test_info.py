@@ -97,7 +97,7 @@ def test_what_cannot_be_told_is_named(tmp_path, capfd):
     (tmp_path / "a.onnx").write_bytes(b"no graph")
     (tmp_path / "a.safetensors").write_bytes(b"no model")
     (tmp_path / "a.pth").write_bytes(b"weights")
-    assert "a.png: not a picture" in refused(capfd, "info", tmp_path / "a.png")
+    assert "a.png: neither a model, nor a run, nor a picture" in refused(capfd, "info", tmp_path / "a.png")
     assert "a.onnx is damaged or not an ONNX file" in refused(capfd, "info", tmp_path / "a.onnx")
     assert "a.safetensors is not a model file" in refused(capfd, "info", tmp_path / "a.safetensors")
     assert "isr-jax convert makes a model file" in refused(capfd, "info", tmp_path / "a.pth")

@@ -56,3 +56,21 @@ def test_mistakes_are_one_line(files, capsys, arguments, code):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "Traceback" not in error
+
+
+def test_a_bad_file_does_not_keep_the_others_from_being_told(files, capsys):
+    folder = files / "folder"
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes((files / "a.jpg").read_bytes())
+    (files / "text.png").write_text("no picture")
+    arguments = [str(files / "text.png"), str(folder), str(files / "*.jpg")]
+    assert exit_code(dispatch, ["inspect", *arguments]) == 3
+    said = capsys.readouterr()
+    assert [line.split(":")[0] for line in said.out.splitlines()] == [str(folder / "a.jpg"), str(files / "a.jpg")]
+    assert said.err.startswith(f"isr-jax: {files / 'text.png'} is not a picture")
+    assert exit_code(dispatch, ["inspect", "--json", *arguments]) == 3
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["error" in line for line in told] == [True, False, False]
+    before = (files / "b.png").read_bytes()
+    assert exit_code(dispatch, ["inspect", str(files / "b.png"), "--plot", str(files / "b.png")]) == 2
+    assert (files / "b.png").read_bytes() == before

@@ -1,5 +1,6 @@
 """Parts of one's own, in a package of their own (tests/plugins), installed and named: nothing of ours is edited."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
-from isr_jax.config import DataConfig, UserError
+from isr_jax.config import ConfigError, DataConfig, ModelConfig, PriorConfig, UserError
+from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.memory import load_memory
 from isr_jax.training.own_pictures import OwnPictures
 
@@ -178,3 +181,20 @@ def test_the_digest_changes_with_the_pictures_or_with_what_stands_for_them(monke
 def test_what_is_wrong_with_them_is_said(name, said, tmp_path):
     with pytest.raises(UserError, match=f"data.train.*{said}"):
         load_memory(DataConfig(train=(name,), cache_dir=str(tmp_path)), scale=2, channels=3)
+
+
+class HalfAPrior(nnx.Module):
+    uses_noise_std, reach = False, 0
+
+    def __init__(self, config, *, channels, scale, rngs):
+        pass
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HalfAPriorConfig(PriorConfig):
+    implementation = f"{HERE}:HalfAPrior"
+
+
+def test_a_prior_that_lacks_a_member_is_told_which():
+    with pytest.raises(ConfigError, match="lacks features_per_lr_pixel, macs_per_pixel, init_carry: see docs"):
+        ISRResCNet(ModelConfig(prior=HalfAPriorConfig()), rngs=nnx.Rngs(0))

@@ -105,10 +105,33 @@ def test_sizes(pixels, tmp_path, capfd):
         (("--size", "12x12", "--scale", 2), "--scale and --size exclude each other: give one"),
         (("--width", 0), "--width is 0; choose a whole number of pixels"),
         (("--longest", 8, "--fit", "cover"), "--fit cover has a meaning only with --size"),
-        (("--longest", 800), "--scale is 100; isr-lite-x4 is made for x4, at most that is possible"),
+        (("--longest", 800), "an enlargement by 100 is asked for; isr-lite-x4 is made for x4, and can do no more"),
     ]:
         assert run(tmp_path / "in.png", "-o", tmp_path / "out.png", *options) == 2
         assert re.fullmatch(f"isr-jax: .*{message}.*\n", capfd.readouterr().err)
+
+
+def test_two_paths_can_be_repeated_and_what_is_told_is_said(pixels, tmp_path, capfd):
+    write_image(tmp_path / "in.png", pixels)
+    paths = (tmp_path / "in.png", tmp_path / "out.png")
+    assert bicubic(*paths) == 0
+    before = (tmp_path / "out.png").stat().st_mtime_ns
+    assert bicubic(*paths, "--skip-existing") == 0
+    assert (tmp_path / "out.png").stat().st_mtime_ns == before
+    assert bicubic(*paths) == 2
+    assert bicubic(tmp_path / "in.png", "-", "--json-lines") == 2
+    assert "--json-lines and --output - would both write" in capfd.readouterr().err
+    assert bicubic(tmp_path / "in.png", tmp_path / "in.png", "-o", tmp_path / "folder") == 0  # one picture, named twice
+    assert run(*paths, "--overwrite", "--scale", 2, "--blur", 0.8, "--noise", 3) == 0
+    assert "(isr-any); told instead: blur 0.8, noise 3.0" in capfd.readouterr().err
+    assert bicubic(tmp_path / "in.png", "-o", tmp_path / "out.png", "--format", "jpg") == 2
+    assert "--format jpg and --output" in capfd.readouterr().err
+    (tmp_path / "bad.png").write_text("no picture")
+    (tmp_path / "many").mkdir()
+    for name, source in (("a.png", "in.png"), ("b.png", "bad.png")):
+        (tmp_path / "many" / name).write_bytes((tmp_path / source).read_bytes())
+    again = (tmp_path / "many", "-o", tmp_path / "made", "--skip-existing")
+    assert [bicubic(*again), bicubic(*again)] == [3, 3]  # the second time, too, one is there and one is not
 
 
 def test_what_is_not_transparent_anywhere_can_be_a_jpeg(pixels, tmp_path):
@@ -171,7 +194,7 @@ def test_a_model_that_is_told_a_blur_is_told_what_the_picture_shows(tmp_path, ca
     ]:
         argv = ["-o", tmp_path / "b.png", "--overwrite", "--model", model_file, "--scale", 3, *options]
         assert run(tmp_path / "a.png", *argv) == 0
-        assert (f"a.png: taken for: {estimate}\n" in capfd.readouterr().err) == ("--no-inspect" not in options)
+        assert (f"a.png: taken for: {estimate}" in capfd.readouterr().err) == ("--no-inspect" not in options)
         expected = upscaler.upscale(photo, scale=3, **known)
         np.testing.assert_allclose(read_image(tmp_path / "b.png").pixels.astype(int), expected, atol=1)
     assert run(tmp_path / "a.png", "-o", tmp_path / "c.png", "--model", model_file, "--quiet") == 0
@@ -237,8 +260,8 @@ def test_blur_noise_and_scale_through_every_door(pixels, tmp_path, capfd, monkey
         (["--noise", "-1"], "--noise-std is -1.0; it is a level on the 0..255 scale, 0 or more"),
         (["--noise", "nan"], "--noise-std is nan"),
         (["--noise", "loud"], "loud"),
-        (["--scale", 4], "--scale is 4; .*any.safetensors is made for x2 and x3"),
-        (["--scale", "nan"], "--scale nan: choose a positive factor"),
+        (["--scale", 4], "by 4 is asked for; .*any.safetensors is made for x2 and x3, and"),
+        (["--scale", "nan"], "--scale nan: choose a factor above 0 and below 1000"),
         (["--blur", "1.6,0.8,nan"], "--blur is .*nan.*; give a standard deviation"),
         (["--model", "bicubic", "--scale", 2, "--blur", 1.6], "makes no use of --blur, --noise and --jpeg"),
         (["--model", "bicubic", "--scale", 2, "--noise", 1], "makes no use of --blur, --noise and --jpeg"),
@@ -381,7 +404,7 @@ def test_what_cannot_be_done_gives_one_line(model_file, pixels, tmp_path, capfd)
         ([a, "--output", out, "--model", "bicubic"], 2, "give --scale"),
         ([a, "--output", out, "--model", "nothing"], 2, "no model nothing"),
         ([a, "--output", out, "--model", model_file, "--scale", 4], 2, "made for x2"),
-        ([a, "--output", out, "--model", model_file, "--scale", -1], 2, "positive"),
+        ([a, "--output", out, "--model", model_file, "--scale", -1], 2, "above 0"),
         ([a, "--output", out, *baseline, "--format", "gif"], 2, "--format gif"),
         ([a, "--output", out, *baseline, "--quality", 0], 2, "--quality"),
         ([a, "--output", out, *baseline, "--max-pixels", 47], 1, "--max-pixels"),

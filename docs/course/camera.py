@@ -16,7 +16,7 @@ class Shaky(Physics):
     """The scene moves by four pixels to the right while the shutter is open; a pixel gathers 2 x 2 of it."""
 
     scale = 2
-    reach = 3  # an LR pixel sees no farther than so many LR pixels to each side: windows of large pictures rely on it
+    reach = 3  # an LR pixel sees no farther than so many LR pixels to each side: without it, large pictures run whole
 
     def apply(self, x):  # (N, 2 h, 2 w, C) -> (N, h, w, C)
         padded = jnp.pad(x, ((0, 0), (0, 0), (4, 0), (0, 0)), mode="symmetric")
@@ -28,8 +28,8 @@ class Shaky(Physics):
 # ## Is it one?
 #
 # The adjoint, the norm, the solution by conjugate gradients and a first estimate are derived from `apply`.
-# `check_physics` tests all of it on random pictures, against matrices. An operator that is not linear, or sees what it
-# says it does not, is found out here and not in a picture:
+# `check_physics` tests all of it on random pictures, against matrices. An operator that is not linear, or sees farther
+# than its `reach`, is found out here and not in a picture:
 
 # %%
 import isr_jax

@@ -8,7 +8,9 @@ import importlib
 import importlib.util
 import json
 import math
+import os
 import re
+import sys
 import types
 import typing
 from collections.abc import Iterable
@@ -258,10 +260,13 @@ def locate(name: str, field: str) -> Any:
       ConfigError: If there is no such module, or nothing of that name in it.
     """
     module, _, attribute = name.partition(":")
+    if not module.startswith("isr_jax.") and (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # as "python -m" has it, and the command isr-jax has not; behind what is installed
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{field} is {name!r}, which cannot be imported ({error}); name it as module:Name") from error
+        remedy = "name it as module:Name, of a package that is installed or a file in this folder"
+        raise ConfigError(f"{field} is {name!r}, which cannot be imported ({error}); {remedy}") from error
 
 
 def source_digest(name: str) -> str:

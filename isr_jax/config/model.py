@@ -5,6 +5,9 @@ from typing import Any, ClassVar, Literal
 
 from isr_jax.config.checks import Config, ConfigError, Count, Natural, Positive, check_name, locate
 
+PRIOR_MEMBERS = ("uses_noise_std", "reach", "features_per_lr_pixel", "macs_per_pixel", "init_carry")
+"""What a network must have beside its call, as `isr_jax.solver.erd.ERD` explains them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PriorConfig(Config):
@@ -24,7 +27,8 @@ class PriorConfig(Config):
 
     group: ClassVar[str] = "model.prior."
     implementation: ClassVar[str]
-    """What is built, as "module:Class": a module of the interface that `isr_jax.solver.erd.ERD` has."""
+    """What is built, as "module:Class": a module of Flax NNX with a call and the members `PRIOR_MEMBERS`, as
+    `isr_jax.solver.erd.ERD` has them."""
 
     def build(self, *, channels: int, scale: int, rngs: Any, **several: Any) -> Any:
         """Builds the network.
@@ -35,9 +39,12 @@ class PriorConfig(Config):
           rngs: Random numbers of its first parameters, `flax.nnx.Rngs`.
           several: `scales` and `pictures`, where a model has several scales, or a stage is shown several pictures.
         """
-        return locate(self.implementation, "the prior's implementation")(
+        prior = locate(self.implementation, "the prior's implementation")(
             self, channels=channels, scale=scale, rngs=rngs, **several
         )
+        if absent := [name for name in PRIOR_MEMBERS if not hasattr(type(prior), name) and not hasattr(prior, name)]:
+            raise ConfigError(f"{self.implementation} lacks {', '.join(absent)}: see docs/reference/extending.md")
+        return prior
 
 
 @dataclass(frozen=True, kw_only=True)

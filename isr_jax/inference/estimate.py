@@ -291,8 +291,8 @@ def _read_tables(file: str | os.PathLike | bytes) -> FoundJpeg | None:
 
 
 def _tables(image: Image.Image) -> FoundJpeg | None:
-    """Returns what the head of a JPEG file says; None where it is none, or is in colours other than YCbCr."""
-    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("L", "RGB"):
+    """Returns what the head of a JPEG file says; None where it is none."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.mode not in ("L", "RGB", "CMYK"):
         return None
     layers = [tuple(layer) for layer in image.layer]  # name, rows and columns of sampling, table
     used = sorted({layer[3] for layer in layers})

@@ -13,11 +13,11 @@ from isr_jax.inference.estimate_features import WINDOW, sample_windows, spectrum
 from isr_jax.pictures.images import read_image
 
 
-def draw_estimate(source: str | os.PathLike, estimate: Estimate, path: Path) -> None:
+def draw_estimate(source: str | os.PathLike | bytes, estimate: Estimate, path: Path) -> None:
     """Draws the spectrum of a picture, the histogram of its gradients, and the estimate.
 
     Args:
-      source: The picture's path.
+      source: The picture's path, or its bytes.
       estimate: What `estimate_degradation` said of it.
       path: Where the PNG goes; written beside and renamed.
     Raises:

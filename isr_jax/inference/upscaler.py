@@ -404,6 +404,7 @@ class Upscaler:
         """
         if not 0 < scale <= max(self.scales):
             raise ConfigError(
-                f"`scale` is {scale:g}; {self.name} is made for {self._made_for}, at most that is possible"
+                f"an enlargement by {scale:.10g} is asked for; {self.name} is made for {self._made_for}, and can do no"
+                " more"
             )
         return min(own for own in self.scales if own >= scale)

@@ -62,6 +62,9 @@ class Physics(struct.PyTreeNode, kw_only=True):
     reach: ClassVar[int | None] = None
     """How many LR pixels to each side of its own an LR pixel sees, as blocks of HR pixels; None: the whole picture.
     Large pictures are computed in windows only where it is given."""
+    start_reach: ClassVar[int | None] = None
+    """How many LR pixels to each side of its block a pixel of the initial estimate sees; None: the whole picture. By
+    itself `reach`, where the estimate is the one that is derived here."""
     observes: ClassVar[bool] = True
     """Whether there is an H at all; without one only the initial estimate has a meaning."""
     mirrors: ClassVar[bool] = False
@@ -70,13 +73,11 @@ class Physics(struct.PyTreeNode, kw_only=True):
     """Level of what the observation gets wrong besides noise, as a file that was compressed, of each picture (N,) or of
     all (1,) on 0..255; None: nothing."""
 
-    @property
-    def start_reach(self) -> int | None:
-        """How many LR pixels to each side of its block a pixel of the initial estimate sees; None: the whole picture.
-
-        That of the estimate that is derived here is `reach`; with one of its own, a class says what that sees.
-        """
-        return self.reach if type(self).initial_estimate is Physics.initial_estimate else None
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        derived = cls.initial_estimate is Physics.initial_estimate and "start_reach" not in vars(cls)
+        if derived and isinstance(vars(cls).get("reach"), int):
+            cls.start_reach = cls.reach
 
     def apply(self, x: Images) -> Images:
         """Returns H x. The one method a physics must have; linear in x."""

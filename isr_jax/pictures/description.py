@@ -37,7 +37,8 @@ def describe_picture(path: Path) -> dict[str, str]:
                     facts[str(key)] = _short(value)
             return facts
     except (OSError, ValueError, SyntaxError, TypeError, OverflowError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: not a picture that can be read ({error})") from error
+        reason = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
+        raise UserError(f"{path}: neither a model, nor a run, nor a picture that can be read{reason}") from error
 
 
 def _mode(image: Image.Image) -> str:

@@ -38,8 +38,11 @@ class Comparison:
     lr: Shaped[np.ndarray, "lr_height lr_width channels"]
     """What was observed: uint8, or floating point on 0..255."""
     scale: int
-    reduce: Callable[[UInt8[np.ndarray, "height width channels"]], Shaped[np.ndarray, "lr_height lr_width channels"]]
-    """H, without noise, in 8 bits: what a picture would be observed as."""
+    reduce: (
+        Callable[[UInt8[np.ndarray, "height width channels"]], Shaped[np.ndarray, "lr_height lr_width channels"]] | None
+    )
+    """H, without noise, in 8 bits: what a picture would be observed as; None: not known, as of LR files that something
+    other than imresize made."""
 
     def inside(self) -> tuple[UInt8[np.ndarray, "rows columns channels"], UInt8[np.ndarray, "rows columns channels"]]:
         """Returns the result and the truth without a border of `scale` pixels, as the field scores them."""
@@ -166,9 +169,9 @@ _ALL = (
     Measure(
         name="lr_psnr",
         title="LR-PSNR",
-        about="of LR and the result reduced as LR was, dB, no border left out",
+        about="of LR and the result reduced as LR was, where that is known, dB, no border left out",
         digits=2,
-        function=lambda pair: psnr(pair.reduce(pair.result), pair.lr),
+        function=lambda pair: None if pair.reduce is None else psnr(pair.reduce(pair.result), pair.lr),
     ),
     Measure(name="ms_ssim", title="MS-SSIM", about=f"five scales (Wang 2003), {_Y}", function=_ms_ssim),
     Measure(
