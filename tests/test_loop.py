@@ -84,12 +84,13 @@ def test_a_run_stopped_by_its_time_says_so_and_goes_on_in_another_thread(folder)
 
 
 def test_a_failed_run_says_so(folder, tmp_path):
-    config = small_config(folder, eval=EvalConfig(data=("/nowhere",)))
-    with pytest.raises(UserError, match="/nowhere"):
+    (tmp_path / "empty").mkdir()
+    config = small_config(folder, eval=EvalConfig(data=(str(tmp_path / "empty"),)))
+    with pytest.raises(UserError, match="empty has no pictures"):
         isr_jax.fit(config, tmp_path / "run", quiet=True)
     said = status(tmp_path / "run")
     assert said["state"] == "failed"
-    assert "/nowhere" in said["reason"]
+    assert "empty has no pictures" in said["reason"]
 
 
 def test_two_runs_cannot_share_a_folder(folder, tmp_path):

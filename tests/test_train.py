@@ -395,3 +395,17 @@ def test_a_full_disk_ends_in_one_line_and_costs_no_checkpoint(folder, tmp_path):
     assert_same(saved(run)[1], first[1])
     finish(start(folder, run, *wide))
     assert saved(run)[0][-1] == 40
+
+
+def test_what_is_missing_is_named_by_its_field_before_anything_is_made(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"not yet looked at")
+    configuration = str(ROOT / "configs" / "lite_x4.py")
+    for argv, message in [
+        (["--data.train", "nosuch"], f"data.train names nosuch, which is not there, seen from {tmp_path}"),
+        (["--data.train", "photos", "--eval.data", "other"], "eval.data names other, which is not there"),
+    ]:
+        assert exit_code(main, [configuration, "--workdir", "run", *argv]) == 2
+        assert message in capfd.readouterr().err
+        assert not (tmp_path / "run").exists()

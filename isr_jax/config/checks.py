@@ -240,7 +240,8 @@ def read_config(cls: type[T], path: Path) -> T:
     try:
         return config_from_dict(cls, json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+        remedy = ": name a run folder, which holds one" if path.name == "config.json" else ""
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}){remedy}") from None
     except (ConfigError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: not a configuration that this isr_jax reads ({error})") from None
 

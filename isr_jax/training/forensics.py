@@ -136,4 +136,7 @@ def read_bundle(folder: Path) -> tuple[TrainConfig, TrainState, dict[str, np.nda
         like = jax.eval_shape(lambda: init_state(get_params(model), config.optimizer.build()))
         return config, jax.tree.unflatten(jax.tree.structure(like), leaves), batch
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: not a bundle of a failed step ({error}); train writes RUN/nonfinite_STEP") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{folder}: not a bundle of a failed step ({reason}); train writes RUN/nonfinite_STEP"
+        ) from None

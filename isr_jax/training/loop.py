@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -120,9 +120,20 @@ def fit(
             raise UserError(f"{folder}: {error.strerror}; {WHOLE}") from None
 
 
+def _check_there(field: str, names: Iterable[str]) -> None:
+    """Raises if a file or folder that a field names, and not something to be imported or fetched, is not there."""
+    for name in names:
+        if not (":" in name or name.startswith("div2k/") or Path(name).exists()):
+            raise UserError(
+                f"{field} names {name}, which is not there, seen from {Path.cwd()}: name a folder or a pack"
+            )
+
+
 def _fit(
     config: TrainConfig, workdir: Path, stop: StopRequests, *, callback: Callback | None, quiet: bool, called: float
 ) -> Run:
+    _check_there("data.train", config.data.train)  # before a folder is made, or another run's touched
+    _check_there("eval.data", config.eval.data)
     parallel = start(config.parallel)
     if config.data.batch_size % (parallel.size * config.optimizer.accumulate):
         raise ConfigError(
