@@ -124,7 +124,7 @@ def _check_there(field: str, names: Iterable[str]) -> None:
     """Raises if a file or folder that a field names, and not something to be imported or fetched, is not there."""
     for name in names:
         if not (":" in name or name.startswith("div2k/") or Path(name).exists()):
-            raise UserError(
+            raise ConfigError(
                 f"{field} names {name}, which is not there, seen from {Path.cwd()}: name a folder or a pack"
             )
 
