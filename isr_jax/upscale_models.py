@@ -14,6 +14,8 @@ from isr_jax.inference.automatic import ANY, default_model, model_for, upscale_h
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.inference.estimate import Estimate, estimate_degradation
 from isr_jax.inference.sizes import choose_target, largest_factor
+from isr_jax.physics.check import changes_when_turned
+from isr_jax.physics.names import make_physics
 from isr_jax.pictures.picture import Picture
 from isr_jax.startup import prepare_process
 from isr_jax.upscale_options import BICUBIC, UpscaleConfig, wanted_size
@@ -147,8 +149,12 @@ def _load(name: str, config: UpscaleConfig) -> Any:
         devices=int(devices) if devices is not None and devices.isdecimal() else devices,
         memory=config.memory,
     )
-    if config.blur is not None and model.config.physics != "blur":
-        physics = model.config.physics
+    physics = model.config.physics
+    if config.ensemble and ":" in physics and changes_when_turned(make_physics(physics, scale=model.scale)):
+        note(
+            config, f"isr-jax: {physics} is another on turned pictures, of which --ensemble takes the mean: rather not"
+        )
+    if config.blur is not None and physics != "blur":
         note(config, f"isr-jax: {name} was trained on {physics} alone; its data steps are told the blur")
     if config.scale is not None:
         model.own_scale(config.scale)

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from isr_jax.config import ConfigError
 from isr_jax.physics.blur import Blur
-from isr_jax.physics.check import check_physics
+from isr_jax.physics.check import changes_when_turned, check_physics
 from isr_jax.physics.fourier import closed_form, closed_form_tapered, fast_size
 from isr_jax.physics.kernels import as_kernels, gaussian_kernel, pad_kernels
 from isr_jax.physics.masking import Mask, Mosaic
@@ -428,3 +428,10 @@ def test_the_derived_start_has_no_holes_and_sees_as_far_as_an_observation():
     start = right.initial_estimate(right.apply(jnp.full((1, 8, 10, 1), 70.0)))
     np.testing.assert_allclose(start, 70, rtol=1e-5)
     assert Sparse().start_reach is None
+
+
+def test_what_changes_when_it_is_turned_is_known():
+    assert changes_when_turned(Sparse())
+    assert not changes_when_turned(Bicubic(2))
+    assert not changes_when_turned(BoxAverage(3) @ Blur(gaussian_kernel(1.0, radius=3)))
+    assert changes_when_turned(Decimation(2))  # the first pixel of each block

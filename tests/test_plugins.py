@@ -12,10 +12,14 @@ import pytest
 from flax import nnx
 from PIL import Image
 
-from isr_jax.config import ConfigError, DataConfig, ModelConfig, PriorConfig, UserError
+from isr_jax.__main__ import dispatch, exit_code
+from isr_jax.config import ConfigError, DataConfig, ERDConfig, ModelConfig, PriorConfig, TrainConfig, UserError
+from isr_jax.physics.physics import Physics
 from isr_jax.solver.unrolled import ISRResCNet
+from isr_jax.training.loop import fit
 from isr_jax.training.memory import load_memory
 from isr_jax.training.own_pictures import OwnPictures
+from tests.test_datasets import write_photos
 
 ROOT = Path(__file__).parents[1]
 
@@ -198,3 +202,28 @@ class HalfAPriorConfig(PriorConfig):
 def test_a_prior_that_lacks_a_member_is_told_which():
     with pytest.raises(ConfigError, match="lacks features_per_lr_pixel, macs_per_pixel, init_carry: see docs"):
         ISRResCNet(ModelConfig(prior=HalfAPriorConfig()), rngs=nnx.Rngs(0))
+
+
+def test_a_camera_that_turns_change_is_told_of(tmp_path, capfd):
+    """Trained with turned pictures it learns another's, and the mean over turns is of others, too."""
+    photos = write_photos(tmp_path / "photos", [(48, 48)])
+    erd = ERDConfig(features=2, num_blocks=1, feedback_steps=0, resolution="lr", border="zero", weight_norm=False)
+    model = ModelConfig(scale=2, num_stages=1, physics=f"{HERE}:Rows", projection=False, prior=erd)
+    data = DataConfig(train=(str(photos),), cache_dir=str(tmp_path), patch_size=8, batch_size=2, placement="memory")
+    config = TrainConfig(model=model, data=data, steps=1)
+    for augment, said in ((True, 1), (False, 0)):
+        own = dataclasses.replace(config, data=dataclasses.replace(data, augment=augment))
+        fit(own, tmp_path / f"run{augment}", quiet=True)
+        assert capfd.readouterr().err.count("Rows is another on turned pictures, which data.augment makes") == said
+    argv = ["upscale", str(photos / "0.png"), str(tmp_path / "out.png"), "--model", str(tmp_path / "runTrue")]
+    assert exit_code(dispatch, [*argv, "--ensemble"]) == 0
+    assert "of which --ensemble takes the mean: rather not" in capfd.readouterr().err
+
+
+class Rows(Physics):
+    """Blurs along rows alone."""
+
+    scale = 2
+
+    def apply(self, x):
+        return (x[:, ::2, ::2] + x[:, ::2, 1::2]) / 2

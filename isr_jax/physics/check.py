@@ -87,6 +87,16 @@ def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: f
     return errors
 
 
+def changes_when_turned(physics: Physics) -> bool:
+    """Whether H of a turned or flipped picture is another than the turned one of H: of one shaking hand, say."""
+    height, width = physics.lr_size or (8, 8)
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=physics.hr_shape((_pictures(physics), height, width, 3))), jnp.float32)
+    turns = [(2, False), (0, True)] + [(1, False)] * (height == width)
+    y = physics.apply(x)
+    return any(float(jnp.abs(physics.turned(*turn).apply(x) - y).max()) > 1e-3 for turn in turns)
+
+
 def _beyond(function: Any, name: str, reach: int, scale: int, hr_shape: Any, lr_shape: Any) -> float:
     """Returns 0, or raises if what is farther than a reach from the middle has an effect there.
 

@@ -16,6 +16,7 @@ import itertools
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from flax import nnx
 from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
 from isr_jax.files import replace_file
 from isr_jax.models.model_file import get_params
+from isr_jax.physics.check import changes_when_turned
+from isr_jax.physics.names import make_physics
 from isr_jax.solver.compilation import compiler_options
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.checkpoint import WHOLE, Checkpoints
@@ -156,6 +159,17 @@ def _fit(
             name: validation_pairs(data, scale, channels, config.camera)
             for name, data in zip(names, config.eval.data, strict=True)
         }
+        if (
+            chief
+            and config.camera
+            and config.data.augment
+            and changes_when_turned(make_physics(config.camera, scale=scale))
+        ):
+            print(
+                f"isr-jax: {config.camera} is another on turned pictures, which data.augment makes: set"
+                " --data.no-augment",
+                file=sys.stderr,
+            )
         in_memory = config.data.placement == "memory"
         if in_memory:
             sub_images: Any = load_memory(
