@@ -185,7 +185,6 @@ def set_first(key, value):
 
 
 DAMAGES = {
-    "missing": (lambda packed, path: None, "cannot be read"),
     "empty": (lambda packed, path: path.write_bytes(b""), "is no pack, or cut short"),
     "cut short": (lambda packed, path: path.write_bytes(packed.read_bytes()[:-2000]), "is no pack, or cut short"),
     "a picture": (lambda packed, path: Image.new("L", (9, 9)).save(path, "PNG"), "is no pack, or cut short"),
@@ -216,6 +215,11 @@ def test_a_damaged_pack_ends_in_one_line(tmp_path, packed, capfd, damage):
         line = one_line(capfd)
         assert str(path) in line
         assert message in line
+
+
+def test_a_pack_that_is_not_there_is_named(tmp_path, capfd):
+    assert exit_code(main, ["--show", str(tmp_path / "no.pack")]) == 1
+    assert "no.pack: cannot be read" in one_line(capfd)
 
 
 def test_flipped_bytes_are_noticed_or_do_not_matter(tmp_path, packed):

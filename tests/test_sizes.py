@@ -89,7 +89,7 @@ def test_every_size_of_a_picture():
     np.testing.assert_array_equal(model.upscale(pixels, scale=0.5), np.round(imresize(pixels.astype("f4"), 0.5)))
     np.testing.assert_array_equal(model.upscale(pixels, scale=1), pixels)
     assert model.compilations + model.cache_hits == before  # no network shrinks
-    with pytest.raises(ConfigError, match="`scale` is 3; .* made for x2, at most that"):
+    with pytest.raises(ConfigError, match="by 3 is asked for; .* made for x2, and can do no more"):
         model.upscale(pixels, size=90)
     picture = Picture(pixels=pixels, alpha=pixels[..., 0], resolution=(72, 72))
     for upscaler in (model, BicubicUpscaler(2)):
