@@ -52,6 +52,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"{given}: end its name with .onnx or .stablehlo, or give --format")
     if given is not None and given.is_dir():
         raise ConfigError(f"{given} is a folder; name the file to write")
+    if given is not None and given.suffix == ".safetensors":
+        raise ConfigError(f"{given} is the name of a model file: name another file to write")
     if options.size is not None and min(options.size) < 1:
         raise ConfigError(f"--size is {options.size[0]} {options.size[1]}: give a height and a width of at least 1")
     if kind == "onnx" and options.kernel_size is not None:
@@ -65,8 +67,6 @@ def main(argv: list[str] | None = None) -> None:
     path = find_model(options.model)
     name = Path(options.model).resolve().name if Path(options.model).is_dir() else path.stem
     output = given or Path(f"{name}.{kind}")
-    if output.resolve() == path.resolve():
-        raise ConfigError(f"{output} is the model itself: name another file to write")
     if kind == "onnx":
         from isr_jax.models.onnx_file import export_onnx
 

@@ -30,8 +30,8 @@ def plan(config: UpscaleConfig, shard: Shard | None = None) -> list[tuple[str, s
     to_file = bool(output.suffix) and not to_folder
     if to_file:
         if output.suffix.lower() != ".npy":
-            wanted = FORMATS.get(target_suffix(output, config)) if config.format is not None else format_of(output)
-            if format_of(output) != wanted:
+            image_format = format_of(output)
+            if config.format is not None and FORMATS.get(target_suffix(output, config)) != image_format:
                 raise ConfigError(f"--format {config.format} and --output {output} contradict each other: give one")
         targets = [output]
     else:

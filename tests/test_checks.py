@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,7 +27,7 @@ from isr_jax.config import (
     config_from_dict,
     config_to_dict,
 )
-from isr_jax.config.checks import interval_seconds
+from isr_jax.config.checks import interval_seconds, locate, source_digest
 from isr_jax.models.model_file import load_model, save_model
 from isr_jax.solver.unrolled import ISRResCNet
 
@@ -145,3 +146,15 @@ def test_intervals_that_are_none_are_refused(every, unchecked_shapes):
 def test_intervals_in_time(every, seconds):
     assert EvalConfig(every=every).every == every
     assert interval_seconds(every) == seconds
+
+
+def test_parts_of_ones_own_are_found_in_the_current_folder_whoever_looks_first(tmp_path, monkeypatch):
+    """A digest that did not find the module would keep what an older text of it made."""
+    monkeypatch.setattr("sys.path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lies_here.py").write_text("def one():\n    return 1\n")
+    first = source_digest("lies_here:one")
+    assert first
+    assert locate("lies_here:one", "a field")() == 1
+    (tmp_path / "lies_here.py").write_text("def one():\n    return 11\n")
+    assert source_digest("lies_here:one") not in ("", first)

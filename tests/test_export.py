@@ -92,12 +92,12 @@ def test_usage_errors():
         export_stablehlo(model)
 
 
-def test_the_model_itself_is_not_overwritten_and_sizes_are_at_least_one(tmp_path, capsys):
+def test_no_model_is_overwritten_and_sizes_are_at_least_one(tmp_path, capsys):
     save_model(tmp_path / "m.safetensors", random_model(ModelConfig(num_stages=1, prior=ERDConfig(features=4))), {})
     before = (tmp_path / "m.safetensors").read_bytes()
     argv = [str(tmp_path / "m.safetensors"), str(tmp_path / "m.safetensors"), "--format", "onnx"]
     assert exit_code(main, argv) == 2
-    assert "is the model itself: name another file" in capsys.readouterr().err
+    assert "is the name of a model file: name another file" in capsys.readouterr().err
     assert (tmp_path / "m.safetensors").read_bytes() == before
     for size in (("0", "8"), ("8", "-1")):
         assert exit_code(main, [str(tmp_path / "m.safetensors"), str(tmp_path / "m.onnx"), "--size", *size]) == 2

@@ -410,8 +410,8 @@ class Sparse(Physics):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"reach": 1}, "^reach is 1, but pixels farther away have an effect of"),
-        ({"reach": 2, "start_reach": 0}, "^start_reach is 0, but"),
+        ({"reach": 1}, "^reach: what pixels beyond 1 add to 1: off by"),
+        ({"reach": 2, "start_reach": 0}, "^start_reach: what pixels beyond 0 add"),
         ({"initial_estimate": lambda self, y: 0 * Sparse().initial_estimate(y) - 1e6}, "^initial_estimate: "),
     ],
 )

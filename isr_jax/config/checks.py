@@ -261,8 +261,7 @@ def locate(name: str, field: str) -> Any:
       ConfigError: If there is no such module, or nothing of that name in it.
     """
     module, _, attribute = name.partition(":")
-    if not module.startswith("isr_jax.") and (here := os.getcwd()) not in sys.path:
-        sys.path.append(here)  # as "python -m" has it, and the command isr-jax has not; behind what is installed
+    _look_here(module)
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
@@ -270,12 +269,20 @@ def locate(name: str, field: str) -> Any:
         raise ConfigError(f"{field} is {name!r}, which cannot be imported ({error}); {remedy}") from error
 
 
+def _look_here(module: str) -> None:
+    """Lets a module of the current folder be found, behind what is installed, as "python -m" and no command does."""
+    if not module.startswith("isr_jax.") and (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)
+
+
 def source_digest(name: str) -> str:
     """Returns a hash of the text of the module in "module:Name", "" where it has none: it changes with what it does."""
-    module = importlib.util.find_spec(name.partition(":")[0])
-    if module is None or module.origin is None or not Path(module.origin).is_file():
+    module = name.partition(":")[0]
+    _look_here(module)
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None or not Path(found.origin).is_file():
         return ""
-    return hashlib.sha256(Path(module.origin).read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()[:16]
 
 
 def locate_in(name: str, home: str, field: str) -> Any:

@@ -42,7 +42,7 @@ class PriorConfig(Config):
         prior = locate(self.implementation, "the prior's implementation")(
             self, channels=channels, scale=scale, rngs=rngs, **several
         )
-        if absent := [name for name in PRIOR_MEMBERS if not hasattr(type(prior), name) and not hasattr(prior, name)]:
+        if absent := [name for name in PRIOR_MEMBERS if not hasattr(prior, name)]:
             raise ConfigError(f"{self.implementation} lacks {', '.join(absent)}: see docs/reference/extending.md")
         return prior
 

@@ -137,9 +137,8 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
             metadata["config"] = _from_version_1(metadata["config"])
         return metadata
     except (ValueError, OSError) as error:
-        raise UserError(
-            f"{path} is not a model file of isr_jax, .safetensors ({error}): weights of PyTorch need isr-jax convert"
-        ) from error
+        remedy = "name a .safetensors file of isr_jax; weights of PyTorch need isr-jax convert"
+        raise UserError(f"{path} is not a model file ({error}): {remedy}") from error
 
 
 def _from_version_1(config: dict[str, Any]) -> dict[str, Any]:

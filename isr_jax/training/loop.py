@@ -18,7 +18,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,7 +46,7 @@ from isr_jax.training.state import TrainState, init_state
 from isr_jax.training.step import make_step, repeat_step
 from isr_jax.training.stepper import Stepper
 from isr_jax.training.stopping import StopRequests
-from isr_jax.training.sub_images import needs_tensorflow
+from isr_jax.training.sub_images import check_there, needs_tensorflow
 from isr_jax.training.warm_start import warm_start
 from isr_jax.training.writers import Writers
 
@@ -123,20 +123,11 @@ def fit(
             raise UserError(f"{folder}: {error.strerror}; {WHOLE}") from None
 
 
-def _check_there(field: str, names: Iterable[str]) -> None:
-    """Raises if a file or folder that a field names, and not something to be imported or fetched, is not there."""
-    for name in names:
-        if not (":" in name or name.startswith("div2k/") or Path(name).exists()):
-            raise ConfigError(
-                f"{field} names {name}, which is not there, seen from {Path.cwd()}: name a folder or a pack"
-            )
-
-
 def _fit(
     config: TrainConfig, workdir: Path, stop: StopRequests, *, callback: Callback | None, quiet: bool, called: float
 ) -> Run:
-    _check_there("data.train", config.data.train)  # before a folder is made, or another run's touched
-    _check_there("eval.data", config.eval.data)
+    check_there("data.train", config.data.train)  # before a folder is made, or another run's touched
+    check_there("eval.data", config.eval.data)
     parallel = start(config.parallel)
     if config.data.batch_size % (parallel.size * config.optimizer.accumulate):
         raise ConfigError(
@@ -159,17 +150,10 @@ def _fit(
             name: validation_pairs(data, scale, channels, config.camera)
             for name, data in zip(names, config.eval.data, strict=True)
         }
-        if (
-            chief
-            and config.camera
-            and config.data.augment
-            and changes_when_turned(make_physics(config.camera, scale=scale))
-        ):
-            print(
-                f"isr-jax: {config.camera} is another on turned pictures, which data.augment makes: set"
-                " --data.no-augment",
-                file=sys.stderr,
-            )
+        turns = chief and config.camera and config.data.augment
+        if turns and changes_when_turned(make_physics(config.camera, scale=scale)):
+            remedy = "which data.augment makes: set --data.no-augment"
+            print(f"isr-jax: {config.camera} is another on turned pictures, {remedy}", file=sys.stderr)
         in_memory = config.data.placement == "memory"
         if in_memory:
             sub_images: Any = load_memory(

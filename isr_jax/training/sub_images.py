@@ -32,6 +32,9 @@ from isr_jax.training.pack import is_pack, read_pack
 VERSION = "1.0.0"
 """Of the way pictures are cut; part of every fingerprint."""
 
+FETCHED, OWN = "div2k/", r"[\w.]+:\w+"
+"""What names a data set of TFDS begin with, and what those of a sequence of one's own are."""
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -81,6 +84,19 @@ class Cutting:
         return [(y, x) for y in cut(height, self.tile, self.scale) for x in cut(width, self.tile, self.scale)]
 
 
+def check_there(field: str, names: Iterable[str]) -> None:
+    """Raises if a file or folder that a field names is not there; what is to be imported or fetched is not looked for.
+
+    Raises:
+      ConfigError: That names the field.
+    """
+    for name in names:
+        if not (Path(name).exists() or name.startswith(FETCHED) or re.fullmatch(OWN, name)):
+            raise ConfigError(
+                f"{field} names {name}, which is not there, seen from {Path.cwd()}: name a folder or a pack"
+            )
+
+
 def open_sources(config: DataConfig, scale: int) -> list[Source]:
     """Finds the pictures of all of `config.train`; decodes none.
 
@@ -92,12 +108,12 @@ def open_sources(config: DataConfig, scale: int) -> list[Source]:
     sources = []
     for name in config.train:
         path = Path(name)
-        if name.startswith("div2k/") and not path.exists():
+        if name.startswith(FETCHED) and not path.exists():
             with needs_tensorflow(f"data.train={name}", "name a folder of pictures"):
                 from isr_jax.training.tfds import TfdsPictures
             pictures = TfdsPictures(name)
             sources.append(Source(name=name, pairs=pictures, content=pictures.content))
-        elif re.fullmatch(r"[\w.]+:\w+", name) and not path.exists():
+        elif re.fullmatch(OWN, name) and not path.exists():
             pictures = OwnPictures(name)
             sources.append(Source(name=name, pairs=pictures, content=pictures.content))
         elif is_pack(path):
