@@ -106,9 +106,12 @@ def base(table: str) -> TrainConfig:
     config = load_config(ROOT / "configs" / {"lite": "lite_x4.py", "any": "any.py"}[table])
     if table != "any":
         return config
-    blur_alone = dataclasses.replace(config.data.degradation, jpeg_quality=None)
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, degradation=blur_alone))
-    return in_model(scales=(), prior_error_plane=False)(config)
+    blur_alone = dataclasses.replace(
+        config.data.degradation, bicubic=2.0, motion=3.0, noise_free=0.5, jpeg_free=0.6, jpeg_quality=None
+    )
+    data = dataclasses.replace(config.data, degradation=blur_alone, scale_cycle=())
+    one_stage = in_model(scales=(), num_stages=1, prior_error_plane=False, prior_carry_features=False)
+    return one_stage(dataclasses.replace(config, data=data))
 
 
 def child(arguments: argparse.Namespace, name: str, seed: int, steps: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def photograph() -> np.ndarray:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_for_each(name):
     path = SHIPPED / f"{name}.safetensors"
-    assert path.stat().st_size < (1.6e6 if "any" in name else 1.5e6)
+    assert path.stat().st_size < (1.7e6 if "any" in name else 1.5e6)
     card = (ROOT / "docs" / "models" / f"{path.stem}.md").read_text()
     assert hashlib.sha256(path.read_bytes()).hexdigest() in card
     assert {"config", "history", "training_data"} <= set(read_metadata(path))

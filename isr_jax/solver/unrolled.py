@@ -267,12 +267,13 @@ class ISRResCNet(nnx.Module):
         """Returns how far an output pixel sees what counts, LR pixels; for models that see all in closed forms alone.
 
         None for others. Windows that overlap by so much differ from the whole at the borders of the picture, beyond
-        which the solution continues it as it likes; in its middle by less than a tenth of a grey level.
+        which the solution continues it as it likes; in its middle by less than a tenth of a grey level. That is what
+        one stage sees: what later ones gather from farther away does not count, either.
         """
         blur = physics.as_blur() if isinstance(self.data_step, ClosedForm) else None
         if blur is None or blur.periodic or physics.lr_size is not None or self.config.projection:
             return None
-        return None if self.prior.reach is None else FADED + self.config.num_stages * self.prior.reach
+        return None if self.prior.reach is None else FADED + self.prior.reach
 
     def stage_reach(self, physics: Physics | None = None) -> int | None:
         """Returns how far a pixel of one stage's noise estimate sees, in LR pixels.
