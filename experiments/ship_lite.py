@@ -5,7 +5,8 @@
 
 Copies the averaged weights to isr_jax/models/weights/isr-lite-xS.safetensors (float16), evaluates that file, and writes
 docs/models/isr-lite-xS.md and, beside the file, its card for Hugging Face (as `isr-jax info --card` makes it); with
---free, isr-lite-xS-free. What the run started from is told first: other runs, and the history of a shipped model.
+--free, isr-lite-xS-free. What the run started from is told first: other runs, and the history of a shipped model. With
+--part, weights are mixed with those that the run started from (Wortsman et al., Robust fine-tuning, 2022).
 """
 
 import argparse
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from isr_jax.__main__ import exit_code
@@ -50,7 +52,8 @@ One stage: an exact data step (MATLAB bicubic and its adjoint), then an ERD of {
 {features} features at LR resolution{final}. `configs/lite_x{scale}.py` is the whole
 recipe ({optimizer}), but for what this table says; the weights are averaged over the steps (decay {ema}). Distilled
 targets are what the self-ensemble of the model shipped before made of reduced training photographs
-(`experiments/lite_teacher.py`). Hours are on at most two CPU cores, where no GPU is named.
+(`experiments/lite_teacher.py`). Hours are on at most two CPU cores, where no GPU is named. Where some of the start is
+kept, the weights are the mean of both, so weighted.
 {training_data}
 
 | run | steps | patches a step | drawn | HR targets | largest learning rate | loss | hours | started from |
@@ -119,6 +122,8 @@ def history_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         if entry not in history:  # shipped before, from the model that its own file has replaced
             history.append(entry)
         origin = "the run above"
+    if arguments.part < 1:
+        history[-1]["from"] += f", of which {1 - arguments.part:g} is kept"
     return history
 
 
@@ -131,6 +136,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--distilled", action="store_true", help="pairs of lite_teacher.py were among the data")
     parser.add_argument("--gpu", nargs="*", type=Path, default=[], metavar="RUN", help="those that a GPU trained")
     parser.add_argument("--free", metavar="LICENCES", help="trained on free photographs alone, under these licences")
+    parser.add_argument("--part", type=float, default=1.0, help="of the run's weights; the rest are its start's")
     arguments = parser.parse_args(argv)
     config = json.loads((arguments.run / "config.json").read_text())
     source = find_model(arguments.run)
@@ -140,7 +146,11 @@ def main(argv: list[str] | None = None) -> None:
     history, records = history_of(arguments), read_records(arguments.run)
     target = SHIPPED / f"{name}.safetensors"
     provenance = {"history": history, "training_data": arguments.training_data}
-    save_model(target, load_model(source), provenance, dtype=np.float16)
+    model = load_model(source)
+    if arguments.part < 1:
+        start = load_model(find_model(config["checkpoint"]["init_from"]))
+        model = jax.tree.map(lambda a, b: arguments.part * a + (1 - arguments.part) * b, model, start)
+    save_model(target, model, provenance, dtype=np.float16)
 
     prepare_process()
     rows: dict[str, Sequence[Row]] = {}

@@ -253,7 +253,7 @@ class Service:
 
     def _believed(self, estimate: Estimate) -> dict[str, Any]:
         """Returns what the page shows of an estimate: in words for each scale; the blur in the picture's own pixels."""
-        blur = estimate.at_scale(1).blur_std if estimate.blur_is_told else 0
+        blur = round((estimate.at_scale(1).blur_std or 0) * estimate.trust, 3)
         return {
             "words": {scale: str(estimate.at_scale(scale)) for scale in self._models.scales},
             "blur": blur,

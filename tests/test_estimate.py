@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 import isr_jax
 from isr_jax.config import ConfigError, UserError
+from isr_jax.inference.estimate import FoundJpeg
 from isr_jax.inference.estimate_enlargement import find_enlargement
 from isr_jax.inference.estimate_jpeg import find_jpeg
 from isr_jax.physics.resize import imresize
@@ -192,6 +194,21 @@ def test_real_pictures_have_an_estimate(shared):
         assert str(estimate)
         assert (estimate.jpeg is not None and estimate.jpeg.from_file) == (read_image(path).format == "JPEG")
     assert time.monotonic() - start < 60
+
+
+def test_a_model_is_told_a_blur_the_narrower_the_less_sure_it_is():
+    believed = isr_jax.Estimate(
+        scale=4, blur=(2.0, 1.0, 30.0), blur_std=1.6, noise_std=0.0, jpeg=None, enlarged=None, confidence=0.9
+    )
+    told = [replace(believed, confidence=confidence).told_blur for confidence in (0.5, 0.6, 0.65, 0.7, 0.9)]
+    assert told[0] is None
+    assert 0 < told[1][0] < told[2][0] < told[3][0] == told[4][0] == 2
+    assert all(major == pytest.approx(2 * minor) and angle == 30 for major, minor, angle in told[1:])
+    assert replace(believed, confidence=0.5).known()["physics"] == isr_jax.Bicubic(4)
+    assert not replace(believed, confidence=0.6).clean
+    assert replace(believed, confidence=0.56).clean  # what would be told of it is next to nothing
+    hard = FoundJpeg(quality=30, tables=((1,) * 64,), sampling=None)
+    assert replace(believed, jpeg=hard).told_blur is None
 
 
 def test_the_physics_is_matlabs_reduction_of_the_blurred_picture(photo):

@@ -8,6 +8,7 @@ import optax
 import pytest
 from flax import nnx
 
+import isr_jax
 from isr_jax.config import (
     ConfigError,
     DataConfig,
@@ -70,6 +71,20 @@ def test_losses_are_means_on_the_unit_scale(kind, expected):
     estimate, target = 255 * jnp.array([1.0, 4.0]).reshape(1, 1, 2, 1), 255 * jnp.array([0.0, 1.0]).reshape(1, 1, 2, 1)
     loss = LossConfig(kind=kind, epsilon=1e-6).build()
     assert loss(estimate, target) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_mixed_loss_is_l1_and_the_ssim_that_pictures_are_judged_by():
+    rng = np.random.default_rng(0)
+    target = rng.uniform(0, 255, (2, 16, 20, 3)).astype(np.float32)
+    estimate = (target + rng.normal(0, 30, target.shape)).astype(np.float32)
+    similarity = np.mean([isr_jax.ssim(x, y) for x, y in zip(estimate, target, strict=True)])
+    expected = 0.7 * np.abs(estimate - target).mean() / 255 + 0.3 * (1 - similarity)
+    loss = LossConfig(kind="l1_ssim", ssim_weight=0.3).build()
+    assert loss(jnp.asarray(estimate), jnp.asarray(target)) == pytest.approx(expected, rel=1e-4)
+    gradient = jax.grad(lambda x: loss(x, jnp.asarray(target)))(jnp.asarray(target))
+    assert np.isfinite(gradient).all()  # where all is right, too
+    with pytest.raises(ConfigError, match=r"at least 11 pixels, not 8: raise data\.patch_size"):
+        loss(jnp.zeros((1, 8, 16, 3)), jnp.zeros((1, 8, 16, 3)))
 
 
 def test_one_step_is_adam_on_the_mean_gradient(batch):

@@ -34,10 +34,12 @@ class LossConfig(Config):
     group: ClassVar[str] = "loss."
 
     kind: str = "l1"
-    """l1: mean absolute error; l2: mean squared error; charbonnier: mean of sqrt(error^2 + epsilon^2); or
-    module:Name, a function or class written like those of `isr_jax.training.losses`."""
+    """l1: mean absolute error; l2: mean squared error; charbonnier: mean of sqrt(error^2 + epsilon^2); l1_ssim: l1
+    and 1 - SSIM, mixed; or module:Name, a function or class written like those of `isr_jax.training.losses`."""
     epsilon: Positive = 1e-3
     """Of the Charbonnier loss."""
+    ssim_weight: Fraction = 0.1
+    """Of l1_ssim: the part of 1 - SSIM, 0..1."""
     stages: Literal["last", "all"] = "last"
     """Which stages' pictures are compared with the HR picture."""
     earlier_weight: NotNegative = 0.5

@@ -33,10 +33,12 @@ NEAR = 0.125
 """LR pixels: the width counts as right within these, half an HR pixel at scale 4."""
 LEAST_CONFIDENCE = 0.2
 """Below, the width is not told."""
-CLEAN_NOISE, CLEAN_BLUR = 1.5, 0.2
+CLEAN_NOISE, CLEAN_BLUR = 1.5, 0.125
 """Below, noise on 0..255 and the blur in the picture's own pixels are not told from none."""
-SURE = 0.65
-"""Below, the width is not told to a model: a soft scene looks like a blurred one, and is spoiled by being sharpened."""
+DOUBTFUL, SURE = 0.55, 0.7
+"""Confidence below which a width is not told to a model, and above which it is told as it is; between, it is told the
+narrower the less sure it is. A soft scene looks like a blurred one: told too wide a blur, a model spoils it; told too
+narrow a one, it hardly loses."""
 LEAST_QUALITY = 40
 """Of a JPEG: below, smooth pictures can be taken for far too blurred."""
 DRAWN = 0.5
@@ -138,14 +140,14 @@ class Estimate:
     def known(self, given: Container[str] = (), *, jpeg: bool = False) -> dict[str, Any]:
         """Returns what `Upscaler.upscale` is to be told, for a model that is told a blur: `physics` and `noise_std`.
 
-        Where the blur is not sure, and of pictures that were compressed hard, MATLAB's reduction alone is told.
+        That is `told_blur`, before MATLAB's reduction.
 
         Args:
           given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`, `jpeg`.
           jpeg: Whether the model is told the quality of a JPEG, too: `jpeg`.
         """
-        trusted = self if self.blur_is_told else replace(self, blur=None)
-        known: dict[str, Any] = {} if "blur" in given or "physics" in given else {"physics": trusted.physics()}
+        told = replace(self, blur=self.told_blur)
+        known: dict[str, Any] = {} if "blur" in given or "physics" in given else {"physics": told.physics()}
         if "noise_std" not in given:
             known["noise_std"] = self.noise_std or 0.0
         if jpeg and self.jpeg is not None and "jpeg" not in given:
@@ -153,15 +155,23 @@ class Estimate:
         return known
 
     @property
-    def blur_is_told(self) -> bool:
-        """Whether `known` tells its blur."""
-        sure = self.confidence >= SURE and (self.jpeg is None or self.jpeg.quality >= LEAST_QUALITY)
-        return self.blur is not None and sure
+    def trust(self) -> float:
+        """The part of its blur that a model is told, 0..1: by the confidence, and none of what was compressed hard."""
+        if self.blur is None or (self.jpeg is not None and self.jpeg.quality < LEAST_QUALITY):
+            return 0.0
+        return min(1.0, max(0.0, (self.confidence - DOUBTFUL) / (SURE - DOUBTFUL)))
+
+    @property
+    def told_blur(self) -> tuple[float, float, float] | None:
+        """The blur that a model is told: `blur`, narrower by `trust`."""
+        if self.blur is None or not self.trust:
+            return None
+        return self.blur[0] * self.trust, self.blur[1] * self.trust, self.blur[2]
 
     @property
     def clean(self) -> bool:
         """Whether nothing is found that MATLAB's reduction alone would not explain: what isr-lite is made for."""
-        noise, blur = self.noise_std or 0.0, (self.blur_std or 0.0) * self.blur_is_told
+        noise, blur = self.noise_std or 0.0, (self.blur_std or 0.0) * self.trust
         return self.jpeg is None and self.enlarged is None and noise < CLEAN_NOISE and blur < CLEAN_BLUR * self.scale
 
     def at_scale(self, scale: float | int) -> "Estimate":

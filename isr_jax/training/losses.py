@@ -7,9 +7,12 @@ function like these, anywhere: kind="my_package.losses:huber".
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array, Float
 
-from isr_jax.config import LossConfig
+from isr_jax.config import ConfigError, LossConfig
+from isr_jax.pictures.metrics import SSIM_WINDOW
 
 Loss = Callable[[Array, Array], Float[Array, ""]]
 
@@ -29,3 +32,39 @@ def l2(config: LossConfig) -> Loss:
 def charbonnier(config: LossConfig) -> Loss:
     """Mean of sqrt(error^2 + epsilon^2): a smooth l1 (Charbonnier et al. 1994)."""
     return lambda estimate, target: jnp.sqrt(jnp.square((estimate - target) / 255) + config.epsilon**2).mean()
+
+
+def l1_ssim(config: LossConfig) -> Loss:
+    """(1 - w) l1 + w (1 - SSIM), w being `ssim_weight`, and SSIM that of `isr_jax.ssim`, channel by channel.
+
+    Raises:
+      ConfigError: When it is called, if the pictures are smaller than the window of SSIM.
+    References: Zhao, Gallo, Frosio & Kautz, Loss functions for image restoration with neural networks, 2017.
+    """
+    weight, absolute = config.ssim_weight, l1(config)
+    return lambda estimate, target: (
+        (1 - weight) * absolute(estimate, target) + weight * (1 - _ssim(estimate / 255, target / 255))
+    )
+
+
+def _ssim(x: Float[Array, "batch height width channels"], y: Float[Array, "batch height width channels"]) -> Array:
+    if min(x.shape[1:3]) < SSIM_WINDOW:
+        raise ConfigError(
+            f'loss.kind="l1_ssim" needs HR patches of at least {SSIM_WINDOW} pixels, not {min(x.shape[1:3])}: '
+            "raise data.patch_size"
+        )
+    mean_x, mean_y = _window_mean(x), _window_mean(y)
+    variances = _window_mean(x * x) - mean_x**2 + _window_mean(y * y) - mean_y**2
+    covariance = _window_mean(x * y) - mean_x * mean_y
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return (luminance * (2 * covariance + c2) / (variances + c2)).mean()
+
+
+def _window_mean(x: Float[Array, "batch height width channels"]) -> Float[Array, "planes 1 rows cols"]:
+    """Returns the Gaussian means about each position where the window lies wholly inside, a plane for each channel."""
+    weights = np.exp(-((np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2) ** 2) / (2 * 1.5**2))
+    taps = jnp.asarray(weights / weights.sum(), x.dtype)
+    planes = jnp.moveaxis(x, -1, 1).reshape(-1, 1, *x.shape[1:3])
+    rows = lax.conv_general_dilated(planes, taps.reshape(1, 1, -1, 1), (1, 1), "VALID")
+    return lax.conv_general_dilated(rows, taps.reshape(1, 1, 1, -1), (1, 1), "VALID")
