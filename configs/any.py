@@ -3,7 +3,7 @@
 isr-any: one model for any known blur, noise and JPEG quality at x1 to x4; each patch has a physics of its own, and the
 solver is given it. Three solutions in closed form, then four times with the same weights: a deep ERD at LR resolution,
 whose features are carried on, and a data step. 830,716 parameters; 2,435, 624, 289 and 172 thousand MAC per HR pixel at
-x1, x2, x3 and x4. With `--model.num-stages 1 --model.prior.no-carry-features` it is a quarter of that, and 0.2 to 0.3
+x1, x2, x3 and x4. With `--model.num-stages 1 --model.prior.no-carry-features` it is a quarter of that, and 0.1 to 0.4
 dB less (isr-any-free is such a one); what that has learned is a start for four. LR patches are rounded as files are;
 experiments/known_blur.py cuts off instead, which makes its pictures half a grey level darker and costs some 0.01 dB
 there.

@@ -6,7 +6,8 @@
 Copies the averaged weights to isr_jax/models/weights/isr-lite-xS.safetensors (float16), evaluates that file, and writes
 docs/models/isr-lite-xS.md and, beside the file, its card for Hugging Face (as `isr-jax info --card` makes it); with
 --free, isr-lite-xS-free. What the run started from is told first: other runs, and the history of a shipped model. With
---part, weights are mixed with those that the run started from (Wortsman et al., Robust fine-tuning, 2022).
+--parts, weights are means: of the model that the run started from, those --beside that started from it, too, and the
+run itself (Wortsman et al., Model soups, 2022).
 """
 
 import argparse
@@ -52,8 +53,8 @@ One stage: an exact data step (MATLAB bicubic and its adjoint), then an ERD of {
 {features} features at LR resolution{final}. `configs/lite_x{scale}.py` is the whole
 recipe ({optimizer}), but for what this table says; the weights are averaged over the steps (decay {ema}). Distilled
 targets are what the self-ensemble of the model shipped before made of reduced training photographs
-(`experiments/lite_teacher.py`). Hours are on at most two CPU cores, where no GPU is named. Where some of the start is
-kept, the weights are the mean of both, so weighted.
+(`experiments/lite_teacher.py`). Hours are on at most two CPU cores, where no GPU is named. What is mixed
+is the weighted mean of the models.
 {training_data}
 
 | run | steps | patches a step | drawn | HR targets | largest learning rate | loss | hours | started from |
@@ -96,13 +97,14 @@ def with_ancestors(run: Path) -> tuple[list[Path], str]:
 def history_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns what the card tells of a run, after those it started from and the history of a shipped model."""
     runs, start = with_ancestors(arguments.run)
+    mixed = [*arguments.beside, arguments.run] if arguments.parts else []
     history, origin = [], "scratch"
     if start:
         before = read_metadata(find_model(start))
         history = before.get("history", [])
         origin = f"isr-lite-x{before['config']['scale']}-free" if arguments.free else Path(start).stem
     gpus = [folder.resolve() for folder in arguments.gpu]
-    for run in runs:
+    for run in [*runs[:-1], *(mixed or [arguments.run])]:
         config, steps = json.loads((run / "config.json").read_text()), read_metadata(find_model(run))["step"]
         data = config["data"]
         # The median: a run may have been paused.
@@ -121,9 +123,11 @@ def history_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         }
         if entry not in history:  # shipped before, from the model that its own file has replaced
             history.append(entry)
-        origin = "the run above"
-    if arguments.part < 1:
-        history[-1]["from"] += f", of which {1 - arguments.part:g} is kept"
+        origin = origin if run in mixed else "the run above"
+    for i, part in enumerate(reversed(arguments.parts[1:])):
+        history[-1 - i]["from"] += f"; {part:g} of it, mixed"
+    if mixed:
+        history[-len(mixed)]["from"] += f" with {arguments.parts[0]:g} of that"
     return history
 
 
@@ -136,7 +140,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--distilled", action="store_true", help="pairs of lite_teacher.py were among the data")
     parser.add_argument("--gpu", nargs="*", type=Path, default=[], metavar="RUN", help="those that a GPU trained")
     parser.add_argument("--free", metavar="LICENCES", help="trained on free photographs alone, under these licences")
-    parser.add_argument("--part", type=float, default=1.0, help="of the run's weights; the rest are its start's")
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], metavar="RUN", help="others from the same start")
+    parser.add_argument("--parts", type=float, nargs="*", default=[], help="of the start, those beside, and the run")
     arguments = parser.parse_args(argv)
     config = json.loads((arguments.run / "config.json").read_text())
     source = find_model(arguments.run)
@@ -147,9 +152,14 @@ def main(argv: list[str] | None = None) -> None:
     target = SHIPPED / f"{name}.safetensors"
     provenance = {"history": history, "training_data": arguments.training_data}
     model = load_model(source)
-    if arguments.part < 1:
+    if arguments.parts:
         start = load_model(find_model(config["checkpoint"]["init_from"]))
-        model = jax.tree.map(lambda a, b: arguments.part * a + (1 - arguments.part) * b, model, start)
+        models = [start, *(load_model(find_model(run)) for run in arguments.beside), model]
+
+        def mean(*leaves: jax.Array) -> jax.Array:
+            return sum(part * leaf for part, leaf in zip(arguments.parts, leaves, strict=True))
+
+        model = jax.tree.map(mean, *models)
     save_model(target, model, provenance, dtype=np.float16)
 
     prepare_process()
