@@ -156,7 +156,7 @@ def main(argv: list[str] | None = None) -> None:
         start = load_model(find_model(config["checkpoint"]["init_from"]))
         models = [start, *(load_model(find_model(run)) for run in arguments.beside), model]
 
-        def mean(*leaves: jax.Array) -> jax.Array:
+        def mean(*leaves: jax.Array) -> Any:
             return sum(part * leaf for part, leaf in zip(arguments.parts, leaves, strict=True))
 
         model = jax.tree.map(mean, *models)
