@@ -76,8 +76,8 @@ def config(num_stages, num_blocks, told):
         ),
         optimizer=OptimizerConfig(kind="muon", clip_norm=0.1, ema_decay=0.98),
         schedule=ScheduleConfig(kind="cosine", learning_rate=2e-3, warmup_steps=20),
-        eval=EvalConfig(log_every=100),
-        steps=300,
+        eval=EvalConfig(log_every=60),
+        steps=180,
     )
 
 
@@ -148,6 +148,6 @@ for k, x in enumerate(stages):
 #
 # A prior has to learn what the data steps leave. Told the blur, they leave less, and more of them undo more; not told,
 # a stage more only repeats a wrong step, and the network must guess a blur that differs from patch to patch. On the
-# bicubic reduction that everyone trains for, where nothing varies, one deep stage is best for its time, which is why the
-# shipped models have one: [the experiments](../results/experiments.md#stages-data-term-features-carried) measured that, and
-# [what several stages bring to a known blur](../results/experiments.md#other-degradations-than-the-trained-one).
+# bicubic reduction that everyone trains for, where nothing varies, one deep stage is best for its time
+# ([measured](../results/experiments.md#stages-data-term-features-carried)): isr-lite has one. isr-any, which is told the
+# blur, has four, that share their weights ([what they bring](../results/experiments.md#more-stages-of-the-same-parameters)).
