@@ -67,8 +67,7 @@ Told that the pictures are such reductions without noise; PSNR-Y, dB / SSIM-Y, b
 
 ## Training
 
-Solutions in closed form under three weights, the LR residual and the noise level go into an ERD of {blocks} residual
-blocks of {features} features at LR resolution, which all scales share; a data step in closed form follows. {stages}
+{network}
 `configs/any.py` is the recipe, but for what this table says; weights are averaged over the steps (decay {ema}). The
 first run saw no JPEG and no x1, and all that had one stage drew from `data.degradation` bicubic 2, motion 3, noise_free
 0.5 and jpeg_free 0.6, the scales in turn. Times are of a machine on which nothing else runs.
@@ -100,7 +99,10 @@ Blurs of more than 25 pixels it has not seen, and of JPEG the qualities 10 to 95
 """
 
 
-STAGES = "Both\nare done {} times with the same weights, the features of the ERD being carried on."
+NETWORK = """Solutions in closed form under three weights, the LR residual and the noise level go into an ERD of
+{blocks} residual blocks of {features} features at LR resolution, which all scales share; a data step in closed form
+follows."""
+STAGES = " Both are done {stages} times with the same weights, the features of the ERD being carried on."
 CORE, GPU = "one CPU core", "one H100"
 
 
@@ -108,7 +110,7 @@ def milestones(run: Path, gpus: list[Path]) -> list[dict[str, Any]]:
     """Returns what is to be told of a run, after those it started from."""
     runs, start = with_ancestors(run)
     before = read_metadata(find_model(start)).get("history", []) if start else []
-    history = [{"stages": 1} | entry for entry in before if "pixels" in entry]
+    history = [entry for entry in before if "pixels" in entry]
     origin = "the run above" if history else Path(start).stem if start else "scratch"
     for one in runs:
         config, steps = json.loads((one / "config.json").read_text()), read_metadata(find_model(one))["step"]
@@ -171,7 +173,7 @@ def main(argv: list[str] | None = None) -> None:
     target, history = SHIPPED / f"{name}.safetensors", milestones(run, arguments.gpu)
     if target.exists():  # what was shipped before stays on the curve
         scored = [e for e in read_metadata(target).get("history", []) if set(judge.WEIGHTS) & set(e)]
-        before = [{"stages": 1, "batch": 16, "device": CORE} | e for e in scored if e["pixels"] < history[-1]["pixels"]]
+        before = [{"batch": 16, "device": CORE} | e for e in scored if e["pixels"] < history[-1]["pixels"]]
         history = [entry for entry in before if entry not in history] + history
     model = load_model(run)
     save_model(target, model, {"training_data": arguments.training_data}, dtype=np.float16)
@@ -214,7 +216,7 @@ def main(argv: list[str] | None = None) -> None:
     lines = []
     for entry in history:
         scores = [f"{entry[s.name]:.2f}" if s.name in entry else "" for s in settings]
-        told = [str(entry["stages"]), f"{entry['steps']:,}", entry["schedule"], str(entry["batch"])]
+        told = [str(entry.get("stages", 1)), f"{entry['steps']:,}", entry["schedule"], str(entry["batch"])]
         told += [f"{entry['pixels'] / 1e6:,.0f} M"]
         hours = entry["hours"]
         told += [f"{hours:.1f} h" if hours > 0.5 else f"{60 * hours:.1f} min", entry["device"], entry["from"]]
@@ -230,9 +232,14 @@ def main(argv: list[str] | None = None) -> None:
         by_kernel="\n\n".join(by_kernel),
         sets=" ".join(folder.name for folder in arguments.data),
         bicubic=table(["", *columns], plain),
-        blocks=model.config.erd.num_blocks,
-        stages=STAGES.format(model.config.num_stages) if model.config.num_stages > 1 else "",
-        features=model.config.erd.features,
+        network=textwrap.fill(
+            (NETWORK + STAGES * (model.config.num_stages > 1)).format(
+                blocks=model.config.erd.num_blocks,
+                features=model.config.erd.features,
+                stages=model.config.num_stages,
+            ),
+            120,
+        ),
         ema=config["optimizer"]["ema_decay"],
         training_data=textwrap.fill(f"Data: {arguments.training_data}. No benchmark had a part in it.", 120),
         settings=" | ".join(s.name for s in settings),

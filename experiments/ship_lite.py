@@ -97,14 +97,14 @@ def with_ancestors(run: Path) -> tuple[list[Path], str]:
 def history_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns what the card tells of a run, after those it started from and the history of a shipped model."""
     runs, start = with_ancestors(arguments.run)
-    mixed = [*arguments.beside, arguments.run] if arguments.parts else []
+    parts = dict(zip([*arguments.beside, arguments.run], arguments.parts[1:], strict=False))
     history, origin = [], "scratch"
     if start:
         before = read_metadata(find_model(start))
         history = before.get("history", [])
         origin = f"isr-lite-x{before['config']['scale']}-free" if arguments.free else Path(start).stem
     gpus = [folder.resolve() for folder in arguments.gpu]
-    for run in [*runs[:-1], *(mixed or [arguments.run])]:
+    for run in [*runs[:-1], *arguments.beside, arguments.run]:
         config, steps = json.loads((run / "config.json").read_text()), read_metadata(find_model(run))["step"]
         data = config["data"]
         # The median: a run may have been paused.
@@ -121,13 +121,11 @@ def history_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "hours": f"{hours:.2f} of an H100" if run.resolve() in gpus else f"{hours:.1f}",
             "from": origin,
         }
+        if run in parts:
+            entry["from"] += f", of which {arguments.parts[0]:g} is mixed with {parts[run]:g} of this"
         if entry not in history:  # shipped before, from the model that its own file has replaced
             history.append(entry)
-        origin = origin if run in mixed else "the run above"
-    for i, part in enumerate(reversed(arguments.parts[1:])):
-        history[-1 - i]["from"] += f"; {part:g} of it, mixed"
-    if mixed:
-        history[-len(mixed)]["from"] += f" with {arguments.parts[0]:g} of that"
+        origin = origin if run in parts else "the run above"
     return history
 
 
@@ -143,6 +141,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--beside", type=Path, nargs="*", default=[], metavar="RUN", help="others from the same start")
     parser.add_argument("--parts", type=float, nargs="*", default=[], help="of the start, those beside, and the run")
     arguments = parser.parse_args(argv)
+    if (arguments.beside or arguments.parts) and len(arguments.parts) != len(arguments.beside) + 2:
+        parser.error("--parts needs a number for the start, for each run --beside, and for the run")
     config = json.loads((arguments.run / "config.json").read_text())
     source = find_model(arguments.run)
     metadata = read_metadata(source)

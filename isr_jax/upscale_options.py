@@ -1,6 +1,5 @@
 """The arguments of ``isr-jax upscale``, and what they may not be."""
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -107,8 +106,6 @@ def check(config: UpscaleConfig) -> UpscaleConfig:
         raise ConfigError(f"--scale {config.scale}: choose a factor above 0 and below 1000")
     if not 0 <= config.strength <= 1:
         raise ConfigError(f"--strength {config.strength}: choose 0 to 1")
-    if config.noise is not None and not 0 <= config.noise < math.inf:
-        raise ConfigError(f"--noise is {config.noise}; it is a level on the 0..255 scale, 0 or more")
     wanted_size(config)
     if config.format is not None and f".{config.format.lstrip('.').lower()}" not in {*FORMATS, ".npy"}:
         raise ConfigError(f"--format {config.format}: choose one of {', '.join(s[1:] for s in FORMATS)}, npy")

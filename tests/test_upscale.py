@@ -257,8 +257,8 @@ def test_blur_noise_and_scale_through_every_door(pixels, tmp_path, capfd, monkey
         np.testing.assert_allclose(read_image(tmp_path / "out" / "c.png").pixels.astype(int), expected, atol=1)
     capfd.readouterr()
     for options, message in [
-        (["--noise", "-1"], "--noise is -1.0; it is a level on the 0..255 scale, 0 or more"),
-        (["--noise", "nan"], "--noise is nan"),
+        (["--noise", "-1"], "--noise-std is -1.0; it is a level on the 0..255 scale, 0 or more"),
+        (["--noise", "nan"], "--noise-std is nan"),
         (["--noise", "loud"], "loud"),
         (["--scale", 4], "by 4 is asked for; .*any.safetensors is made for x2 and x3, and"),
         (["--scale", "nan"], "--scale nan: choose a factor above 0 and below 1000"),

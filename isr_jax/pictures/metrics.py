@@ -1,7 +1,7 @@
 """Picture quality as the super-resolution field measures it: PSNR and SSIM on the Y channel, borders cropped."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,10 @@ from jaxtyping import Float, Shaped, UInt8
 
 SSIM_WINDOW = 11
 """Side of the window of SSIM, pixels."""
+
+SSIM_TAPS = np.exp(-((np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2) ** 2) / (2 * 1.5**2))
+SSIM_TAPS /= SSIM_TAPS.sum()
+"""A row of that window, and a column."""
 
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the scales of MS-SSIM, from the finest to the coarsest."""
@@ -129,7 +133,7 @@ def ssim(
     _check_pair(image, reference)
     if min(image.shape[:2]) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs pictures of at least 11x11 pixels, not {image.shape[0]}x{image.shape[1]}")
-    luminance, structure = _ssim_maps(image.astype(np.float64), reference.astype(np.float64), data_range)
+    luminance, structure = ssim_maps(image.astype(np.float64), reference.astype(np.float64), data_range)
     return float(np.mean(luminance * structure))
 
 
@@ -160,7 +164,7 @@ def ms_ssim(
     x, y = image.astype(np.float64), reference.astype(np.float64)
     product: Any = 1.0
     for scale, weight in enumerate(MS_SSIM_WEIGHTS, start=1):
-        luminance, structure = _ssim_maps(x, y, data_range)
+        luminance, structure = ssim_maps(x, y, data_range)
         means = np.mean(structure if scale < len(MS_SSIM_WEIGHTS) else luminance * structure, axis=(0, 1))
         product = product * np.maximum(means, 0) ** weight
         x, y = _halve(x), _halve(y)
@@ -204,12 +208,20 @@ def _check_pair(image: np.ndarray, reference: np.ndarray) -> None:
         raise ValueError(f"pictures to compare must have one shape and pixels, not {image.shape} and {reference.shape}")
 
 
-def _ssim_maps(x: np.ndarray, y: np.ndarray, data_range: float | int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the two factors of SSIM at each position of the window: luminance, and contrast with structure."""
-    mean_x, mean_y = _window_mean(x), _window_mean(y)
-    variance_x = _window_mean(x * x) - mean_x**2
-    variance_y = _window_mean(y * y) - mean_y**2
-    covariance = _window_mean(x * y) - mean_x * mean_y
+def ssim_maps(x: Any, y: Any, data_range: float | int, window_mean: Callable[[Any], Any] | None = None) -> tuple:
+    """Returns the two factors of SSIM at each position of the window: luminance, and contrast with structure.
+
+    Args:
+      x: Pictures (H, W, ...); any arrays that `window_mean` takes.
+      y: Others, of the same shape.
+      data_range: Distance from black to white.
+      window_mean: Returns the means under the window; NumPy's, of the first two axes, by default.
+    """
+    window_mean = window_mean or _window_mean
+    mean_x, mean_y = window_mean(x), window_mean(y)
+    variance_x = window_mean(x * x) - mean_x**2
+    variance_y = window_mean(y * y) - mean_y**2
+    covariance = window_mean(x * y) - mean_x * mean_y
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return luminance, (2 * covariance + c2) / (variance_x + variance_y + c2)
@@ -224,14 +236,11 @@ def _halve(x: np.ndarray) -> np.ndarray:
 
 def _window_mean(x: np.ndarray) -> np.ndarray:
     """Filters the first two axes with the Gaussian window, one after the other, "valid" positions only."""
-    offsets = np.arange(-5, 6)
-    window = np.exp(-(offsets**2) / (2 * 1.5**2))
-    window /= window.sum()
     for axis in (0, 1):
         rows = np.moveaxis(x, axis, 0)
-        size = len(rows) - 10
-        total = window[0] * rows[:size]
-        for start in range(1, 11):
-            total += window[start] * rows[start : start + size]
+        size = len(rows) - (SSIM_WINDOW - 1)
+        total = SSIM_TAPS[0] * rows[:size]
+        for start in range(1, SSIM_WINDOW):
+            total += SSIM_TAPS[start] * rows[start : start + size]
         x = np.moveaxis(total, 0, axis)
     return x

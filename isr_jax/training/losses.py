@@ -7,12 +7,11 @@ function like these, anywhere: kind="my_package.losses:huber".
 from collections.abc import Callable
 
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
 from isr_jax.config import ConfigError, LossConfig
-from isr_jax.pictures.metrics import SSIM_WINDOW
+from isr_jax.pictures.metrics import SSIM_TAPS, SSIM_WINDOW, ssim_maps
 
 Loss = Callable[[Array, Array], Float[Array, ""]]
 
@@ -42,29 +41,20 @@ def l1_ssim(config: LossConfig) -> Loss:
     References: Zhao, Gallo, Frosio & Kautz, Loss functions for image restoration with neural networks, 2017.
     """
     weight, absolute = config.ssim_weight, l1(config)
-    return lambda estimate, target: (
-        (1 - weight) * absolute(estimate, target) + weight * (1 - _ssim(estimate / 255, target / 255))
-    )
 
+    def loss(estimate: Array, target: Array) -> Float[Array, ""]:
+        if (side := min(target.shape[1:3])) < SSIM_WINDOW:
+            needs = f'loss.kind="l1_ssim" needs HR patches of at least {SSIM_WINDOW} pixels, not {side}'
+            raise ConfigError(f"{needs}: raise data.patch_size")
+        luminance, structure = ssim_maps(estimate / 255, target / 255, 1, _window_mean)
+        return (1 - weight) * absolute(estimate, target) + weight * (1 - (luminance * structure).mean())
 
-def _ssim(x: Float[Array, "batch height width channels"], y: Float[Array, "batch height width channels"]) -> Array:
-    if min(x.shape[1:3]) < SSIM_WINDOW:
-        raise ConfigError(
-            f'loss.kind="l1_ssim" needs HR patches of at least {SSIM_WINDOW} pixels, not {min(x.shape[1:3])}: '
-            "raise data.patch_size"
-        )
-    mean_x, mean_y = _window_mean(x), _window_mean(y)
-    variances = _window_mean(x * x) - mean_x**2 + _window_mean(y * y) - mean_y**2
-    covariance = _window_mean(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
-    return (luminance * (2 * covariance + c2) / (variances + c2)).mean()
+    return loss
 
 
 def _window_mean(x: Float[Array, "batch height width channels"]) -> Float[Array, "planes 1 rows cols"]:
     """Returns the Gaussian means about each position where the window lies wholly inside, a plane for each channel."""
-    weights = np.exp(-((np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2) ** 2) / (2 * 1.5**2))
-    taps = jnp.asarray(weights / weights.sum(), x.dtype)
+    taps = jnp.asarray(SSIM_TAPS, x.dtype)
     planes = jnp.moveaxis(x, -1, 1).reshape(-1, 1, *x.shape[1:3])
     rows = lax.conv_general_dilated(planes, taps.reshape(1, 1, -1, 1), (1, 1), "VALID")
     return lax.conv_general_dilated(rows, taps.reshape(1, 1, 1, -1), (1, 1), "VALID")
