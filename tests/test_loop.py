@@ -136,7 +136,9 @@ def test_weights_that_are_not_finite_are_never_saved(folder, tmp_path):
     assert status(tmp_path / "run")["state"] == "failed"
 
 
-@pytest.mark.parametrize(("policy", "placement"), [("skip", "stream"), ("lower_rate", "memory")])
+@pytest.mark.parametrize(
+    ("policy", "placement"), [pytest.param("skip", "stream", marks=pytest.mark.slow), ("lower_rate", "memory")]
+)
 def test_a_run_gives_up_after_some_bad_steps_in_a_row(folder, tmp_path, policy, placement):
     config = small_config(folder, on_nonfinite=policy, steps=40, **OVERFLOW)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, placement=placement))
@@ -166,7 +168,7 @@ def stop_after(step):
     ("policy", "placement", "mapping", "steps"),
     [
         ("lower_rate", "memory", "shard_map", 4),
-        ("skip", "stream", "pmap", 1),
+        pytest.param("skip", "stream", "pmap", 1, marks=pytest.mark.slow),
         pytest.param("skip", "memory", "pmap", 50, marks=pytest.mark.slow),
     ],
 )

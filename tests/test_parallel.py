@@ -57,9 +57,9 @@ CASES = [
     {"devices": 4, "placement": "memory", "calls": (1, 2)},
     {"devices": 4, "mapping": "pmap"},
     {"devices": 2, "processes": 2, "placement": "memory"},
-    {"devices": 1, "processes": 2},
 ]
 SLOW_CASES = [
+    {"devices": 1, "processes": 2},
     {"mapping": "pmap"},
     {"devices": 4, "mapping": "pmap", "placement": "memory"},
     {"devices": 2, "processes": 2, "mapping": "pmap"},
@@ -78,7 +78,7 @@ def test_devices_mappings_and_processes_compute_the_same(alone, tmp_path, case):
             np.testing.assert_allclose(result[name], expected[name], rtol=1e-3, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
+@pytest.mark.parametrize("mapping", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_steps_of_one_call_are_those_of_several(tmp_path, mapping):
     case = {"devices": 4, "mapping": mapping, "placement": "memory"}
     several = launch(tmp_path / "several", **case, calls=(1, 1, 1))

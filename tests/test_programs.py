@@ -127,7 +127,7 @@ def camera_module(tmp_path, monkeypatch):
     sys.modules.pop("my_camera", None)
 
 
-@pytest.mark.parametrize("kind", ["photographs", "textures"])
+@pytest.mark.parametrize("kind", ["photographs", pytest.param("textures", marks=pytest.mark.slow)])
 def test_ones_own_camera_from_a_class_to_a_trained_model(kind, tmp_path, camera_module):
     if kind == "photographs":
         photos = [china()[i : i + 192, j : j + 192] for i in (20, 210) for j in (30, 230, 420)]

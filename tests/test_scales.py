@@ -99,18 +99,22 @@ def test_every_scale_sees_the_same_pictures_and_as_many_lr_pixels(border):
     np.testing.assert_array_equal(blurred, jax.tree.leaves(large.physics)[0][:4])
 
 
-def test_a_step_is_replayed_and_planned_on_each_scale(tmp_path, capsys):
+@pytest.mark.parametrize("step", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_step_is_replayed_on_its_scale(tmp_path, capsys, step):
     config = in_data(CONFIG, scale_cycle=(3, 2))
     model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
     state = init_state(get_params(model), config.optimizer.build())
     hr = np.random.default_rng(0).integers(0, 256, (9, 24, 24, 3), np.uint8)
     batch = {"hr": hr, "lr": hr[:, ::6, ::6].copy()}
-    for step in (0, 1):
-        write_bundle(tmp_path / str(step), config, dataclasses.replace(state, step=np.int32(step)), batch)
-        assert replay.main([str(tmp_path / str(step))]) == 1
-        assert f"step {step + 1}: " in (told := capsys.readouterr().out)
-        assert "not reproduced: the step is finite here" in told
-    print_plan(config)
+    write_bundle(tmp_path / "bundle", config, dataclasses.replace(state, step=np.int32(step)), batch)
+    assert replay.main([str(tmp_path / "bundle")]) == 1
+    assert f"step {step + 1}: " in (told := capsys.readouterr().out)
+    assert "not reproduced: the step is finite here" in told
+
+
+@pytest.mark.slow  # two compilations of 10 seconds
+def test_a_step_on_several_scales_is_planned(capsys):
+    print_plan(in_data(CONFIG, scale_cycle=(3, 2)))
     assert [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines()[2:]] == [
         "full back-propagation",
         "remat per stage",

@@ -67,7 +67,7 @@ def test_kernels_alone_decay_under_muon():
         OptimizerConfig(kind="adam", weight_decay=0.1)
 
 
-@pytest.mark.parametrize("per_stage", [False, True])
+@pytest.mark.parametrize("per_stage", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_muon_orthogonalises_the_kernels_between_features_and_leaves_the_rest_to_adam(per_stage):
     erd = ERDConfig(features=6, num_blocks=1, feedback_steps=0, resolution="lr")
     config = ModelConfig(scale=2, num_stages=2, per_stage=per_stage, physics="bicubic", prior=erd)

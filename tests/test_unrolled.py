@@ -74,7 +74,10 @@ def test_initial_radii_and_momenta():
     np.testing.assert_allclose(model.log_momentum[1:], np.log(k / (k + 3)), atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"physics": "bicubic", "learned_step": True, "prior": LR}])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.slow), {"physics": "bicubic", "learned_step": True, "prior": LR}],
+)
 def test_a_stack_of_copies_is_the_shared_network_bit_for_bit(options):
     shared, stacked = build(**options), build(per_stage=True, **options)
     stacked.prior = jax.tree.map(lambda p: jnp.stack([p] * 3), shared.prior)

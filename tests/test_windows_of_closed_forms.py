@@ -16,7 +16,12 @@ def lr():
 
 
 @pytest.mark.parametrize(
-    "known", [{"blur": 1.8, "noise_std": 0.0}, {"blur": (2.4, 1.0, 30), "noise_std": 2.0}, {"blur": 1.0, "jpeg": 60}]
+    "known",
+    [
+        {"blur": (2.4, 1.0, 30), "noise_std": 2.0},
+        pytest.param({"blur": 1.8, "noise_std": 0.0}, marks=pytest.mark.slow),
+        pytest.param({"blur": 1.0, "jpeg": 60}, marks=pytest.mark.slow),
+    ],
 )
 def test_windows_are_the_whole_but_for_its_borders(lr, known, monkeypatch):
     model = isr_jax.load("isr-any")
