@@ -200,13 +200,17 @@ def test_a_model_is_told_a_blur_the_narrower_the_less_sure_it_is():
     believed = isr_jax.Estimate(
         scale=4, blur=(2.0, 1.0, 30.0), blur_std=1.6, noise_std=0.0, jpeg=None, enlarged=None, confidence=0.9
     )
-    told = [replace(believed, confidence=confidence).told_blur for confidence in (0.5, 0.6, 0.65, 0.7, 0.9)]
-    assert told[0] is None
-    assert 0 < told[1][0] < told[2][0] < told[3][0] == told[4][0] == 2
-    assert all(major == pytest.approx(2 * minor) and angle == 30 for major, minor, angle in told[1:])
-    assert replace(believed, confidence=0.5).known()["physics"] == isr_jax.Bicubic(4)
-    assert not replace(believed, confidence=0.6).clean
-    assert replace(believed, confidence=0.56).clean  # what would be told of it is next to nothing
+    told = [replace(believed, confidence=confidence).told_blur for confidence in (0.0, 0.2, 0.5, 0.8, 1.0)]
+    assert told[:2] == [None, None]
+    assert 0 < told[2][0] < told[3][0] < told[4][0] == 2
+    assert all(major == pytest.approx(2 * minor) and angle == 30 for major, minor, angle in told[2:])
+    assert replace(believed, confidence=0.2).known()["physics"] == isr_jax.Bicubic(4)
+    # Right within an eighth of the picture's pixels, 0.5 HR pixels, as often as an error of that mean size is smaller.
+    error = replace(believed, confidence=0.8).blur_error
+    assert np.mean(np.random.default_rng(0).exponential(error, 100_000) < 0.5) == pytest.approx(0.8, abs=0.01)
+    assert replace(believed, confidence=0.8).at_scale(2).blur_error == pytest.approx(error / 2)
+    assert not replace(believed, confidence=0.5).clean
+    assert replace(believed, confidence=0.25).clean  # what would be told of it is next to nothing
     hard = FoundJpeg(quality=30, tables=((1,) * 64,), sampling=None)
     assert replace(believed, jpeg=hard).told_blur is None
 

@@ -10,14 +10,9 @@ import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 NOTEBOOKS = sorted([*DOCS.glob("course/*.py"), DOCS / "start.py"])
-SLOW = {"camera", "stages"}
-"""Half of the time of all: run by `make docs` and `make test-slow`."""
 
 
-@pytest.mark.parametrize(
-    "notebook",
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW)) for path in NOTEBOOKS],
-)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(notebook, tmp_path):
     pytest.importorskip("jupytext", reason="the docs extra is not installed: make docs")
     page = Path(shutil.copy(notebook, tmp_path))

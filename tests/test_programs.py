@@ -231,7 +231,7 @@ GAINS = {
 """A little less than measured, dB, on the photograph and on the texture."""
 
 
-@pytest.mark.parametrize("kind", ["photograph", "texture"])
+@pytest.mark.parametrize("kind", ["photograph", pytest.param("texture", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_one_denoiser_serves_every_problem(name, kind):
     """Better than the first estimate: bicubic, the blurred or noisy picture itself, averages, bilinear colours."""

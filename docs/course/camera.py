@@ -148,10 +148,10 @@ config = TrainConfig(
         batch_size=8,
         augment=False,  # a turned picture would be one of a camera that shakes up and down
     ),
-    optimizer=OptimizerConfig(kind="adam", clip_norm=1.0),
-    schedule=ScheduleConfig(kind="cosine", learning_rate=3e-3, warmup_steps=20),
+    optimizer=OptimizerConfig(kind="muon", clip_norm=0.1),
+    schedule=ScheduleConfig(kind="cosine", learning_rate=2e-3, warmup_steps=20),
     eval=EvalConfig(log_every=100),
-    steps=600,
+    steps=400,
 )
 run = isr_jax.fit(config, "run", quiet=True)
 trained = np.asarray(isr_jax.load(run.workdir)(y))

@@ -4,23 +4,22 @@
 a small network that `experiments/estimate_training.py` trained on `isr_jax.physics`; the rest is counted.
 """
 
-import functools
 import io
 import math
 import os
 from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from PIL import Image, JpegImagePlugin
 
 from isr_jax.config import ConfigError
 from isr_jax.inference.estimate_enlargement import find_enlargement
-from isr_jax.inference.estimate_features import features, most_noise, sample_windows
+from isr_jax.inference.estimate_features import most_noise, sample_windows
 from isr_jax.inference.estimate_jpeg import find_jpeg
+from isr_jax.inference.estimate_network import believe
 from isr_jax.physics.jpeg_tables import quality_tables, table_quality
 from isr_jax.pictures.images import read_image
 from isr_jax.pictures.picture import Picture
@@ -35,10 +34,9 @@ LEAST_CONFIDENCE = 0.2
 """Below, the width is not told."""
 CLEAN_NOISE, CLEAN_BLUR = 1.5, 0.125
 """Below, noise on 0..255 and the blur in the picture's own pixels are not told from none."""
-DOUBTFUL, SURE = 0.55, 0.7
-"""Confidence below which a width is not told to a model, and above which it is told as it is; between, it is told the
-narrower the less sure it is. A soft scene looks like a blurred one: told too wide a blur, a model spoils it; told too
-narrow a one, it hardly loses."""
+DISTRUST = 0.75
+"""Of the expected error of a width: by so much a model is told a narrower one. Told too wide a blur, it spoils a
+picture; told too narrow a one, it hardly loses."""
 LEAST_QUALITY = 40
 """Of a JPEG: below, smooth pictures can be taken for far too blurred."""
 DRAWN = 0.5
@@ -155,15 +153,21 @@ class Estimate:
         return known
 
     @property
+    def blur_error(self) -> float:
+        """The expected absolute error of `blur_std`, HR pixels: that of a Laplacian, whose tails `confidence` tells."""
+        sure = math.log1p(-self.confidence) if self.confidence < 1 else -math.inf
+        return -NEAR * self.scale / sure if sure else math.inf
+
+    @property
     def trust(self) -> float:
-        """The part of its blur that a model is told, 0..1: by the confidence, and none of what was compressed hard."""
-        if self.blur is None or (self.jpeg is not None and self.jpeg.quality < LEAST_QUALITY):
+        """The part of its blur that a model is told, 0..1: the less, the larger `blur_error`; of a coarse JPEG none."""
+        if self.blur is None or not self.blur_std or (self.jpeg is not None and self.jpeg.quality < LEAST_QUALITY):
             return 0.0
-        return min(1.0, max(0.0, (self.confidence - DOUBTFUL) / (SURE - DOUBTFUL)))
+        return max(0.0, 1 - DISTRUST * self.blur_error / self.blur_std)
 
     @property
     def told_blur(self) -> tuple[float, float, float] | None:
-        """The blur that a model is told: `blur`, narrower by `trust`."""
+        """The blur that a model is told: `trust` of `blur`; None where that is none."""
         if self.blur is None or not self.trust:
             return None
         return self.blur[0] * self.trust, self.blur[1] * self.trust, self.blur[2]
@@ -231,7 +235,7 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
     sample = sample_windows(pixels)
     if sample is None:
         return None, None, None, 0.0, ("too small: sides of at least 16 pixels are needed",)
-    width, (across, diagonal), noise_std, error = _network(features(sample.windows))
+    width, across, diagonal, noise_std, error = believe(sample.windows)
     # The network was trained on colours, whose luma averages the noise of three channels.
     colour = pixels.shape[2] == 3 and bool((pixels[..., 0] != pixels[..., 1]).any())
     noise_std = min(noise_std, 1.1 * most_noise(sample.windows) / LUMA_NOISE) * (1 if colour else LUMA_NOISE)
@@ -240,7 +244,7 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
         return None, None, noise_std, 0.0, ("flat: there is nothing in it that a blur would change",)
     if sample.equal > DRAWN:
         return None, None, noise_std, 0.0, ("drawn, or a screenshot: the blur of photographs has no meaning for it",)
-    confidence = round(1 - math.exp(-NEAR * TRAINED_SCALE / error), 2)
+    confidence = round(1 - math.exp(-NEAR * TRAINED_SCALE / error), 3)
     if confidence < LEAST_CONFIDENCE:
         return None, None, noise_std, confidence, ("the blur could be any",)
     unit = scale / TRAINED_SCALE
@@ -254,23 +258,6 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
         angle = 0.0
     blur = (round(major * unit, 3), round(minor * unit, 3), round(angle, 1))
     return blur, round(width * unit, 3), noise_std, confidence, ()
-
-
-@functools.cache
-def _weights() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).with_name("estimate.npz")) as stored:
-        return {name: stored[name].astype(np.float32) for name in stored.files}
-
-
-def _network(values: Float[np.ndarray, " features"]) -> tuple[float, tuple[float, float], float, float]:
-    """Returns the width, how it differs along two axes (by twice the angle), the noise, and the width's error."""
-    w = _weights()
-    x = np.clip((values - w["mean"]) / w["std"], -4, 4)
-    hidden = np.maximum(x @ w["w0"] + w["b0"], 0)
-    hidden = np.maximum(hidden @ w["w1"] + w["b1"], 0)
-    y = (hidden @ w["w2"] + w["b2"]) * w["unit"]
-    noise_std = max(0.0, math.exp(float(y[3])) - 0.5)
-    return max(0.0, float(y[0])), (float(y[1]), float(y[2])), noise_std, max(0.05, float(np.exp(y[4])))
 
 
 def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], FoundJpeg | None]:

@@ -66,15 +66,19 @@ def sample_windows(pixels: UInt[np.ndarray, "height width channels"]) -> Sample 
     return Sample(windows, share, int((contrast > 1.0).sum()))
 
 
+def sharpest(windows: Float[np.ndarray, "windows side side"]) -> Float[np.ndarray, "sharp side side"]:
+    """Returns the third of the windows that tells most of a blur, the sharpest last."""
+    return windows[_by_strength(windows)[-max(1, len(windows) // 3, min(len(windows), 4)) :]]
+
+
+def _by_strength(windows: np.ndarray) -> np.ndarray:
+    return np.argsort(np.mean([np.square(_difference(windows, *step)).mean((1, 2)) for step in DIRECTIONS], axis=0))
+
+
 def features(windows: Float[np.ndarray, "windows side side"]) -> Float[np.ndarray, " features"]:
     """Returns the features of a sample of windows: logarithms and ratios, float32."""
-    gradients = [_difference(windows, dy, dx) for dy, dx in DIRECTIONS]
-    strength = np.mean([np.square(g).mean((1, 2)) for g in gradients], axis=0)
-    order = np.argsort(strength)
-    sharp = windows[order[-max(1, len(windows) // 3, min(len(windows), 4)) :]]
-    return np.concatenate([_spectrum(sharp), _gradients(sharp), _edges(sharp), _noise(windows, order)]).astype(
-        np.float32
-    )
+    sharp, flat = sharpest(windows), windows[_by_strength(windows)]
+    return np.concatenate([_spectrum(sharp), _gradients(sharp), _edges(sharp), _noise(flat)]).astype(np.float32)
 
 
 def _difference(x: np.ndarray, dy: int, dx: int, lag: int = 1) -> np.ndarray:
@@ -159,16 +163,16 @@ def _edges(windows: np.ndarray) -> np.ndarray:
     return np.concatenate([np.mean(left, axis=0), np.array(left)[:, 2] - np.mean(left, axis=0)[2], steep])
 
 
-def _noise(windows: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """The levels that filters leave which take smooth pictures away: of the flattest windows, and of the middle one."""
+def _noise(windows: np.ndarray) -> np.ndarray:
+    """The levels that filters leave which take smooth pictures away: of the first windows, and of the middle one."""
     checker = _difference(_difference(windows, 0, 1), 1, 0)  # the mixed difference: white noise doubles
     finer = _difference(_difference(checker, 0, 1), 1, 0)
-    few = max(1, len(order) // 8)
+    few = max(1, len(windows) // 8)
     levels = []
     for rest, gain in ((checker, 2.0), (finer, 6.0)):
         mad = np.median(np.abs(rest), axis=(1, 2)) / (0.6745 * gain)
         root = np.sqrt(np.square(rest).mean((1, 2))) / gain
-        levels += [mad[order[:few]].mean(), np.median(mad), root[order[:few]].mean(), np.median(root)]
+        levels += [mad[:few].mean(), np.median(mad), root[:few].mean(), np.median(root)]
     blocks = np.square(finer[:, :-1, :-1][:, :28, :28].reshape(-1, 7, 4, 7, 4) / 6).mean((2, 4)).ravel()
     levels += list(np.sqrt(np.quantile(blocks, (0.02, 0.1, 0.3, 0.6))))
     return np.log(np.array(levels) + 0.1)
