@@ -77,8 +77,8 @@ def _by_strength(windows: np.ndarray) -> np.ndarray:
 
 def features(windows: Float[np.ndarray, "windows side side"]) -> Float[np.ndarray, " features"]:
     """Returns the features of a sample of windows: logarithms and ratios, float32."""
-    sharp, flat = sharpest(windows), windows[_by_strength(windows)]
-    return np.concatenate([_spectrum(sharp), _gradients(sharp), _edges(sharp), _noise(flat)]).astype(np.float32)
+    sharp, ordered = sharpest(windows), windows[_by_strength(windows)]
+    return np.concatenate([_spectrum(sharp), _gradients(sharp), _edges(sharp), _noise(ordered)]).astype(np.float32)
 
 
 def _difference(x: np.ndarray, dy: int, dx: int, lag: int = 1) -> np.ndarray:
@@ -164,7 +164,7 @@ def _edges(windows: np.ndarray) -> np.ndarray:
 
 
 def _noise(windows: np.ndarray) -> np.ndarray:
-    """The levels that filters leave which take smooth pictures away: of the first windows, and of the middle one."""
+    """The levels that filters leave which take smooth pictures away: of the first windows and of all, flattest first."""
     checker = _difference(_difference(windows, 0, 1), 1, 0)  # the mixed difference: white noise doubles
     finer = _difference(_difference(checker, 0, 1), 1, 0)
     few = max(1, len(windows) // 8)

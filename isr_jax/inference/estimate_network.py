@@ -60,7 +60,7 @@ def forward(
         kernel = np.moveaxis(w[name], 2, 0).reshape(-1, channels)  # a patch's channels come first
         x = np.maximum(patches.reshape(*patches.shape[:3], -1) @ kernel + w[f"{name}_bias"], 0)
     x = x.reshape(-1, x.shape[-1])
-    gate = 1 / (1 + np.exp(-(x @ w["gate"] + w["gate_bias"])))
+    gate = 0.5 + 0.5 * np.tanh(0.5 * (x @ w["gate"] + w["gate_bias"]))  # the logistic function, without overflow
     total = gate.sum(0) + 1e-3
     mean = (gate * x).sum(0) / total
     spread = np.sqrt((gate * np.square(x - mean)).sum(0) / total + 1e-4)
