@@ -164,7 +164,7 @@ def _edges(windows: np.ndarray) -> np.ndarray:
 
 
 def _noise(windows: np.ndarray) -> np.ndarray:
-    """The levels that filters leave which take smooth pictures away: of the first windows and of all, flattest first."""
+    """The levels left by filters that take smooth pictures away: of the first windows, the flattest, and of all."""
     checker = _difference(_difference(windows, 0, 1), 1, 0)  # the mixed difference: white noise doubles
     finer = _difference(_difference(checker, 0, 1), 1, 0)
     few = max(1, len(windows) // 8)
