@@ -199,32 +199,9 @@ def test_what_the_solver_is_told_may_be_less():
     assert noise_std is None
 
 
-def test_the_solver_may_be_told_wrong_widths():
-    """Of Gaussians alone, each patch's its own, and the pictures stay what they are."""
-    right = DegradationConfig(gaussian=1.0, gaussian_std=(1.0, 2.0), anisotropic=False, jpeg_quality=(50.0, 90.0))
-    hr = photographs(8)
-    (lr, exact, _), (same, told, _) = (
-        draw(dataclasses.replace(right, told_width=w), hr) for w in ((1.0, 1.0), (0.8, 1.2))
-    )
-    np.testing.assert_array_equal(lr, same)
-    np.testing.assert_array_equal(exact.error_std, told.error_std)
-    offsets = np.arange(-12, 13)
-    widths = [np.sqrt((np.asarray(p.inner.inner.kernel)[..., 0].sum(2) * offsets**2).sum(1)) for p in (exact, told)]
-    factors = widths[1] / widths[0]
-    assert np.all((factors > 0.79) & (factors < 1.21))
-    assert factors.min() < 0.95
-    assert factors.max() > 1.05
-    moved = DegradationConfig(motion=1.0, told_width=(2.0, 2.0))
-    lr, told, _ = draw(moved, hr)
-    margin = moved.margin(2)
-    np.testing.assert_allclose(told.apply(hr)[:, margin:-margin, margin:-margin], lr, atol=0.51)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gaussian": 1.0, "told_width": (1.2, 0.8)}, "told_width is .*smaller value first"),
-        ({"gaussian": 1.0, "told_width": (0.9, 1.1), "told": "bicubic"}, "told_width needs"),
         ({"gaussian": 1.0, "gaussian_std": (2.0, 1.0)}, "gaussian_std is .*smaller value first"),
         ({"gaussian": -1.0}, "gaussian is -1"),
         ({"kernel_size": 24}, "odd"),

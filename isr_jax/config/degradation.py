@@ -68,15 +68,12 @@ class DegradationConfig(Config):
     told: str = "physics"
     """What the solver is told: the very physics of each patch, quality and all, or one for all by its name, as
     "bicubic"."""
-    told_width: tuple[Positive, Positive] = (1.0, 1.0)
-    """Range of the factors of the Gaussian blurs' widths in what the solver is told, (0.9, 1.1) say: for a model that
-    is to bear a width that is known with an error."""
     told_noise: bool = True
     """Whether the solver is told the noise level of each patch; else it estimates it, if it needs it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("gaussian_std", "noise_std", "motion_length", "jpeg_quality", "told_width"):
+        for name in ("gaussian_std", "noise_std", "motion_length", "jpeg_quality"):
             ends = getattr(self, name)
             if ends is not None and ends[0] > ends[1]:
                 raise ConfigError(f"data.degradation.{name} is {ends}; it must be a range, the smaller value first")
@@ -90,8 +87,6 @@ class DegradationConfig(Config):
             raise ConfigError(
                 f'data.degradation.told is {self.told!r}, which needs a kernel; "physics" tells each its own'
             )
-        if self.told != "physics" and self.told_width != (1.0, 1.0):
-            raise ConfigError(f'data.degradation.told_width needs .told="physics", not {self.told!r}')
         if self.told != "physics":
             check_name(self.told, "isr_jax.physics.names", "data.degradation.told")
         if not self.weight and (self.noise_std[1] or self.jpeg_quality):

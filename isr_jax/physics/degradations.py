@@ -76,13 +76,7 @@ class Degradations:
         )
         kernels = jax.vmap(self._kernel)(kernel_keys)[..., None]
         sample = Bicubic(self.scale) if config.sampling == "bicubic" else Decimation(self.scale)
-        border = "periodic" if config.border == "periodic" else "symmetric"
-        told = physics = sample @ Blur(kernels, border)
-        if config.told_width != (1.0, 1.0):
-            low, high = config.told_width
-            draw = lambda key: jax.random.uniform(jax.random.fold_in(key, 2), minval=low, maxval=high)  # noqa: E731
-            kernels = jax.vmap(self._kernel)(kernel_keys, jax.vmap(draw)(kernel_keys))[..., None]
-            told = sample @ Blur(kernels, border)
+        physics = sample @ Blur(kernels, "periodic" if config.border == "periodic" else "symmetric")
         y = physics.apply(hr)
         y = y[:, margin : y.shape[1] - margin, margin : y.shape[2] - margin]
         if config.rounding == "floor":
@@ -94,9 +88,8 @@ class Degradations:
             y = jnp.clip(jnp.round(y), 0, 255)
         if config.jpeg_quality is not None:
             y, quality = jax.vmap(self._compress)(y, quality_keys)
-            told = Jpeg(quality) @ told
-        if config.told != "physics":
-            told = make_physics(config.told, scale=self.scale)
+            physics = Jpeg(quality) @ physics
+        told = physics if config.told == "physics" else make_physics(config.told, scale=self.scale)
         return Degraded(y, told, noise_std if config.told_noise else None)
 
     def crop(self, hr: Images) -> Images:
@@ -104,20 +97,19 @@ class Degradations:
         margin = self._margin * self.scale
         return hr[:, margin : hr.shape[1] - margin, margin : hr.shape[2] - margin]
 
-    def _kernel(self, key: Array, width: Any = 1.0) -> Float[Array, "size size"]:
-        """Returns the kernel of a key, the widths of a Gaussian multiplied by `width`."""
+    def _kernel(self, key: Array) -> Float[Array, "size size"]:
         kind_key, key = jax.random.split(key)
-        kernels = jnp.stack([self._draw(kind, key, width) for kind in self._weights])
+        kernels = jnp.stack([self._draw(kind, key) for kind in self._weights])
         return jax.random.choice(
             kind_key, kernels, p=jnp.array([*self._weights.values()]) / sum(self._weights.values())
         )
 
-    def _draw(self, kind: str, key: Array, width: Any) -> Float[Array, "size size"]:
+    def _draw(self, kind: str, key: Array) -> Float[Array, "size size"]:
         config, size = self.config, self.config.kernel_size
         if kind == "gaussian":
             std_key, angle_key = jax.random.split(key)
             low, high = config.gaussian_std
-            std = width * jax.random.uniform(std_key, (2,), minval=low, maxval=high)
+            std = jax.random.uniform(std_key, (2,), minval=low, maxval=high)
             std = std if config.anisotropic else std[:1].repeat(2)
             return gaussian_kernel(std, jax.random.uniform(angle_key, maxval=jnp.pi), size // 2)
         if kind == "motion":
