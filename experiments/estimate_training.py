@@ -88,7 +88,8 @@ def cut(hr: np.ndarray, sides: tuple[int, int], rng: np.random.Generator) -> np.
 
 def draw_crop(pictures: tuple[list[Path], list[Path]], rng: np.random.Generator) -> np.ndarray:
     """Returns a crop of one of the large pictures or of one of the others, perhaps reduced before, uint8."""
-    paths = pictures[0 if rng.random() < LARGE else 1] or pictures[0] or pictures[1]
+    large, others = pictures
+    paths = (large if rng.random() < LARGE else others) or large or others
     hr = _read(paths[rng.integers(len(paths))])
     factor = 1.0 if rng.random() < 0.4 else float(rng.choice(FACTORS))
     if factor < 1 and min(hr.shape[:2]) * factor >= min(SIDES):
