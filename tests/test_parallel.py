@@ -78,7 +78,8 @@ def test_devices_mappings_and_processes_compute_the_same(alone, tmp_path, case):
             np.testing.assert_allclose(result[name], expected[name], rtol=1e-3, atol=1e-7, err_msg=name)
 
 
-@pytest.mark.parametrize("mapping", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
+@pytest.mark.slow  # the case of `calls` above is the quick one
+@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
 def test_steps_of_one_call_are_those_of_several(tmp_path, mapping):
     case = {"devices": 4, "mapping": mapping, "placement": "memory"}
     several = launch(tmp_path / "several", **case, calls=(1, 1, 1))

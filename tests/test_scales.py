@@ -68,7 +68,7 @@ def in_data(config, **changes):
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
 
 
-@pytest.mark.parametrize("scale", [2, 3])
+@pytest.mark.parametrize("scale", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_step_trains_the_blocks_and_the_heads_of_its_scale(folder, tmp_path, scale):
     config = in_data(CONFIG, train=(str(folder),), cache_dir=str(tmp_path / "cache"), scale_cycle=(scale,))
     fit(config, tmp_path / "run", quiet=True)
