@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import jaxtyping
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # tensorflow's start-up notes are not ours to read
+
+# A shell's background job ignores SIGINT, and so would the processes that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Has to come before the first import of isr_jax: every annotated shape and type is checked at each call.
 jaxtyping.install_import_hook("isr_jax", "beartype.beartype")
