@@ -47,6 +47,14 @@ def launch(out, *, devices=1, mapping="shard_map", placement="stream", processes
         return dict(file)
 
 
+def assert_same(result, expected):
+    assert result["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
+    assert result["cache"] == 1  # one compilation, whatever the step
+    for name in expected:
+        if name.startswith("mu."):
+            np.testing.assert_allclose(result[name], expected[name], rtol=1e-3, atol=1e-7, err_msg=name)
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     return {p: launch(tmp_path_factory.mktemp("alone") / p, placement=p) for p in ("stream", "memory")}
@@ -54,7 +62,6 @@ def alone(tmp_path_factory):
 
 CASES = [
     {"devices": 4},
-    {"devices": 4, "placement": "memory", "calls": (1, 2)},
     {"devices": 4, "mapping": "pmap"},
     {"devices": 2, "processes": 2, "placement": "memory"},
 ]
@@ -69,21 +76,15 @@ SLOW_CASES = [
 
 @pytest.mark.parametrize("case", [*CASES, *(pytest.param(c, marks=pytest.mark.slow) for c in SLOW_CASES)], ids=str)
 def test_devices_mappings_and_processes_compute_the_same(alone, tmp_path, case):
-    expected = alone[case.get("placement", "stream")]
-    result = launch(tmp_path / "result", **case)
-    assert result["loss"] == pytest.approx(float(expected["loss"]), rel=1e-5)
-    assert result["cache"] == 1  # one compilation, whatever the step
-    for name in expected:
-        if name.startswith("mu."):
-            np.testing.assert_allclose(result[name], expected[name], rtol=1e-3, atol=1e-7, err_msg=name)
+    assert_same(launch(tmp_path / "result", **case), alone[case.get("placement", "stream")])
 
 
-@pytest.mark.slow  # the case of `calls` above is the quick one
-@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
-def test_steps_of_one_call_are_those_of_several(tmp_path, mapping):
+@pytest.mark.parametrize("mapping", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
+def test_steps_of_one_call_are_those_of_several(alone, tmp_path, mapping):
     case = {"devices": 4, "mapping": mapping, "placement": "memory"}
     several = launch(tmp_path / "several", **case, calls=(1, 1, 1))
-    one = launch(tmp_path / "one", **case, calls=(3,))
+    one = launch(tmp_path / "one", **case, calls=(1, 2))
+    assert_same(one, alone["memory"])
     assert one.keys() == several.keys()
     for name in one:
         np.testing.assert_array_equal(one[name], several[name], err_msg=name)
