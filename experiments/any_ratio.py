@@ -7,14 +7,17 @@ luma in dB, four pixels of the border left out, mean over the pictures.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
+from known_blur import full_size_pictures
 
+from isr_jax.__main__ import exit_code
 from isr_jax.inference.sizes import agree
 from isr_jax.inference.upscaler import load
 from isr_jax.physics.resize import imresize
-from isr_jax.pictures.images import list_images, read_image
+from isr_jax.pictures.images import read_image
 from isr_jax.pictures.metrics import crop_border, psnr, rgb_to_luma, round_to
 
 BORDER = 4
@@ -26,17 +29,17 @@ def score(sr: np.ndarray, hr: np.ndarray) -> float:
     return psnr(sr, hr)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures, or one that has HR/")
     parser.add_argument("--scales", type=float, nargs="+", default=[1.5, 2.5])
-    args = parser.parse_args()
-    folder = args.data / "HR" if (args.data / "HR").is_dir() else args.data
+    args = parser.parse_args(argv)
+    paths = full_size_pictures(args.data)
     print("| factor | bicubic | reduced | and made to agree |\n| --- | --- | --- | --- |")
     for scale in args.scales:
         model, rows = load(f"isr-lite-x{max(2, int(np.ceil(scale)))}"), []
-        for path in list_images(folder):
+        for path in paths:
             hr = read_image(path).pixels
             hr = hr.repeat(3, axis=2) if hr.shape[2] == 1 else hr
             size = int(hr.shape[0] // scale), int(hr.shape[1] // scale)
@@ -48,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

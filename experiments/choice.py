@@ -162,14 +162,12 @@ def score(arguments: argparse.Namespace, run: Path) -> float:
         from isr_jax.benchmark.benchmark import run_benchmark
 
         return run_benchmark(str(run), arguments.validation).rows[0].mean("psnr_y") or 0.0
-    folder = arguments.validation / "HR" if (arguments.validation / "HR").is_dir() else arguments.validation
     sys.path.insert(0, str(ROOT / "experiments"))
     import known_blur as judge
 
-    from isr_jax.pictures.images import list_images
-
+    paths = judge.full_size_pictures(arguments.validation)
     kernels, setting = judge.development_kernels(), judge.Setting.of("x4/0")
-    return judge.run(list_images(folder), kernels, [str(run)], [setting], judge.Record(None))[0]["mean"]
+    return judge.run(paths, kernels, [str(run)], [setting], judge.Record(None))[0]["mean"]
 
 
 def main(argv: list[str] | None = None) -> None:

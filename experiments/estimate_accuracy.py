@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 from estimate_training import degrade
+from known_blur import full_size_pictures
 from PIL import Image
 
 from isr_jax.__main__ import exit_code
 from isr_jax.inference.estimate import NEAR, TRAINED_SCALE, Estimate, estimate_degradation
 from isr_jax.inference.estimate_enlargement import find_enlargement
 from isr_jax.physics.resize import imresize
-from isr_jax.pictures.images import list_images
 from isr_jax.pictures.pairs import read_pixels
 from isr_jax.startup import prepare_process
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     arguments = parser.parse_args(argv)
     prepare_process()
-    pictures = [read_pixels(path, channels=3, convert=True) for path in list_images(arguments.data)]
+    pictures = [read_pixels(path, channels=3, convert=True) for path in full_size_pictures(arguments.data)]
     pictures = [x[: x.shape[0] // 32 * 32, : x.shape[1] // 32 * 32] for x in pictures]
     rng = np.random.default_rng(0)
     claimed: list[tuple[float, bool]] = []

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from known_blur import full_size_pictures
 from tqdm import tqdm
 from unknown_blur import Case, cases, observed
 
@@ -26,7 +27,6 @@ from isr_jax.inference.upscaler import load
 from isr_jax.physics.blur import Blur
 from isr_jax.physics.kernels import gaussian_kernel
 from isr_jax.physics.sampling import Bicubic
-from isr_jax.pictures.images import list_images
 from isr_jax.pictures.metrics import round_to_8_bits, score_picture
 from isr_jax.pictures.pairs import read_pixels
 from isr_jax.startup import prepare_process
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     prepare_process()
     steps = arguments.every or [1] * len(arguments.data)
-    paths = [p for folder, step in zip(arguments.data, steps, strict=True) for p in list_images(folder)[::step]]
+    paths = [p for folder, step in zip(arguments.data, steps, strict=True) for p in full_size_pictures(folder)[::step]]
     done = {}
     if arguments.record.exists():
         done = {(row["picture"], row["width"]): row for row in map(json.loads, arguments.record.open())}

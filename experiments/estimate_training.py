@@ -25,6 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from isr_jax.__main__ import exit_code
+from isr_jax.config import UserError
 from isr_jax.files import replace_file
 from isr_jax.inference.estimate_features import WINDOW, features, sample_windows, sharpest
 from isr_jax.physics.blur import Blur
@@ -111,6 +112,8 @@ def draw(folders: list[Path], without: Path, count: int, output: Path, seed: int
     source = lambda path: path.stem.rpartition("_")[0] or path.stem  # noqa: E731
     held_back = {source(path) for path in list_images(without)}
     paths = [path for folder in folders for path in list_images(folder) if source(path) not in held_back]
+    if not paths:
+        raise UserError(f"{', '.join(map(str, folders))}: no pictures but those that are held back; name other folders")
     large = {path for path in paths if max(read_size(path)) > max(SIDES)}
     pictures = ([path for path in paths if path in large], [path for path in paths if path not in large])
     found, windows, counts, truths = [], [], [], []

@@ -43,9 +43,8 @@ from isr_jax.physics.kernels import gaussian_kernel, motion_kernel
 from isr_jax.physics.physics import Physics
 from isr_jax.physics.resize import crop_to_multiple
 from isr_jax.physics.sampling import Decimation
-from isr_jax.pictures.images import list_images
 from isr_jax.pictures.metrics import crop_border, psnr, round_to_8_bits
-from isr_jax.pictures.pairs import read_pixels
+from isr_jax.pictures.pairs import list_pairs, read_pixels
 from isr_jax.startup import prepare_process
 
 WEIGHTS = {"x2/0": 1e-4, "x3/0": 1e-4, "x3/2.55": 1e-2, "x3/7.65": 1e-1, "x4/0": 3e-4}
@@ -291,6 +290,16 @@ def print_tables(rows: list[dict[str, Any]], settings: list[Setting], count: int
             print(f"| {name} | {' | '.join(f'{v:.2f}' for v in values)} |")
 
 
+def full_size_pictures(folder: Path) -> list[Path]:
+    """Returns the HR pictures of a folder, which may have them in HR/.
+
+    Raises:
+      ConfigError: If there is no such folder.
+      UserError: If it has no pictures.
+    """
+    return [pair.hr for pair in list_pairs(folder, 1, lr_files=False) if isinstance(pair.hr, Path)]
+
+
 def main(argv: list[str] | None = None) -> None:
     """Runs the benchmark, prints its tables in Markdown, writes the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -306,10 +315,7 @@ def main(argv: list[str] | None = None) -> None:
     prepare_process()
     if arguments.every < 1:
         raise ConfigError(f"--every is {arguments.every}; it must be at least 1")
-    folder = arguments.data / "HR" if (arguments.data / "HR").is_dir() else arguments.data
-    paths = list_images(folder)[:: arguments.every]
-    if not paths:
-        raise UserError(f"{folder} has no pictures: put the full-size ones into it")
+    paths = full_size_pictures(arguments.data)[:: arguments.every]
     kernels = read_kernels(arguments.kernels)
     settings = [Setting.of(name) for name in dict.fromkeys(arguments.settings)]
     beside = arguments.json and arguments.json.with_name(f"{arguments.json.stem}.pictures.jsonl")

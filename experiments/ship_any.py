@@ -29,7 +29,6 @@ from isr_jax.benchmark.degradation import Degradation
 from isr_jax.files import replace_file
 from isr_jax.models.card import model_card
 from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
-from isr_jax.pictures.images import list_images
 from isr_jax.startup import prepare_process
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -178,8 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     model = load_model(run)
     save_model(target, model, {"training_data": arguments.training_data}, dtype=np.float16)
 
-    folder = arguments.known_blur[0] / "HR" if (arguments.known_blur[0] / "HR").is_dir() else arguments.known_blur[0]
-    paths = list_images(folder)[:: arguments.every]
+    paths = judge.full_size_pictures(arguments.known_blur[0])[:: arguments.every]
     kernels = judge.read_kernels(arguments.known_blur[1])
     settings = [judge.Setting.of(setting) for setting in judge.WEIGHTS]
     arguments.workdir.mkdir(parents=True, exist_ok=True)

@@ -19,13 +19,12 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from isr_jax.__main__ import exit_code
-from isr_jax.config import ConfigError, UserError
+from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
 from isr_jax.physics.blur import Blur
 from isr_jax.physics.kernels import gaussian_kernel
 from isr_jax.physics.resize import crop_to_multiple
 from isr_jax.physics.sampling import Decimation
-from isr_jax.pictures.images import list_images
 from isr_jax.pictures.pairs import read_pixels
 from isr_jax.startup import prepare_process
 
@@ -120,10 +119,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--plot", type=Path, required=True)
     arguments = parser.parse_args(argv)
     prepare_process()
-    folder = arguments.data / "HR" if (arguments.data / "HR").is_dir() else arguments.data
-    paths = list_images(folder)[:: max(1, arguments.every)]
-    if not paths:
-        raise UserError(f"{folder} has no pictures: put the full-size ones into it")
+    paths = judge.full_size_pictures(arguments.data)[:: max(1, arguments.every)]
     results = run(paths, arguments.model, arguments.scale)
     for curve, scores, plain in results:
         print(f"\n| {curve.name}, told | {' | '.join(curve.told)} | bicubic |")

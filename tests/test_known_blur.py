@@ -112,13 +112,15 @@ def test_what_cannot_be_used_is_one_line(tmp_path):
     folder = write_data(tmp_path, [(24, 30)])
     np.savez(folder / "other.npz", blurs=np.ones((2, 3, 3)))
     model = save_random_model(folder / "model.safetensors", 2)
+    (folder / "empty").mkdir()
     for words, code, message in (
         ((str(model), "--settings", "x3/0"), 2, "is for none of the settings x3/0: add one"),
         (("bicubic", "--settings", "x4/0"), 1, "0.png is all border at x4/0"),
         (("bicubic", "--every", "0"), 2, "--every is 0; it must be at least 1"),
         (("bicubic", "--kernels", str(folder / "other.npz")), 1, 'other.npz has no array called "kernels"'),
         (("bicubic", "--kernels", str(folder / "none.npz")), 1, 'none.npz has no array called "kernels"'),
-        (("bicubic", "--data", str(folder / "none")), 2, "none is not a folder"),
+        (("bicubic", "--data", str(folder / "none")), 2, "none: no such folder; name a folder of pictures"),
+        (("bicubic", "--data", str(folder / "empty")), 1, "empty has no pictures: put the full-size ones into it"),
     ):
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         result = subprocess.run(command(folder, *words), env=environment, capture_output=True, text=True, check=False)
