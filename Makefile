@@ -13,8 +13,9 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/python experiments/demo.py
 
+# In the order of their names: pytest-xdist would keep the files of few tests, the longest among them, for the end.
 test: lint
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --durations=10
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --durations=10
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -q -m slow --durations=10

@@ -199,9 +199,30 @@ def test_what_the_solver_is_told_may_be_less():
     assert noise_std is None
 
 
+def test_the_solver_may_be_told_wrong_widths():
+    """Of Gaussians alone, each patch's its own, and the pictures stay what they are."""
+    right = DegradationConfig(gaussian=1.0, gaussian_std=(1.0, 2.0), anisotropic=False, jpeg_quality=(50.0, 90.0))
+    hr = photographs(8)
+    (lr, exact, _), (same, told, _) = (draw(dataclasses.replace(right, told_error=e), hr) for e in (0.0, 0.2))
+    np.testing.assert_array_equal(lr, same)
+    np.testing.assert_array_equal(exact.error_std, told.error_std)
+    offsets = np.arange(-12, 13)
+    widths = [np.sqrt((np.asarray(p.inner.inner.kernel)[..., 0].sum(2) * offsets**2).sum(1)) for p in (exact, told)]
+    errors = widths[1] - widths[0]  # at x2, HR pixels
+    assert np.abs(errors).max() < 0.4
+    assert errors.min() < -0.1
+    assert errors.max() > 0.1
+    moved = DegradationConfig(motion=1.0, told_error=0.2)
+    lr, told, _ = draw(moved, hr)
+    margin = moved.margin(2)
+    np.testing.assert_allclose(told.apply(hr)[:, margin:-margin, margin:-margin], lr, atol=0.51)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"gaussian": 1.0, "told_error": -0.1}, "told_error is -0.1"),
+        ({"gaussian": 1.0, "told_error": 0.1, "told": "bicubic"}, "told_error needs"),
         ({"gaussian": 1.0, "gaussian_std": (2.0, 1.0)}, "gaussian_std is .*smaller value first"),
         ({"gaussian": -1.0}, "gaussian is -1"),
         ({"kernel_size": 24}, "odd"),

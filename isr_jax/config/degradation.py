@@ -68,6 +68,9 @@ class DegradationConfig(Config):
     told: str = "physics"
     """What the solver is told: the very physics of each patch, quality and all, or one for all by its name, as
     "bicubic"."""
+    told_error: NotNegative = 0.0
+    """Largest error of the Gaussian blurs' widths in what the solver is told, LR pixels, 0.15 say: for a model that is
+    to bear widths that are estimated."""
     told_noise: bool = True
     """Whether the solver is told the noise level of each patch; else it estimates it, if it needs it."""
 
@@ -87,6 +90,8 @@ class DegradationConfig(Config):
             raise ConfigError(
                 f'data.degradation.told is {self.told!r}, which needs a kernel; "physics" tells each its own'
             )
+        if self.told != "physics" and self.told_error:
+            raise ConfigError(f'data.degradation.told_error needs .told="physics", not {self.told!r}')
         if self.told != "physics":
             check_name(self.told, "isr_jax.physics.names", "data.degradation.told")
         if not self.weight and (self.noise_std[1] or self.jpeg_quality):

@@ -76,7 +76,13 @@ class Degradations:
         )
         kernels = jax.vmap(self._kernel)(kernel_keys)[..., None]
         sample = Bicubic(self.scale) if config.sampling == "bicubic" else Decimation(self.scale)
-        physics = sample @ Blur(kernels, "periodic" if config.border == "periodic" else "symmetric")
+        border = "periodic" if config.border == "periodic" else "symmetric"
+        told = physics = sample @ Blur(kernels, border)
+        if config.told_error:
+            error_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(kernel_keys)
+            errors = jax.vmap(lambda key: jax.random.uniform(key, minval=-1.0, maxval=1.0))(error_keys)
+            kernels = jax.vmap(self._kernel)(kernel_keys, config.told_error * self.scale * errors)[..., None]
+            told = sample @ Blur(kernels, border)
         y = physics.apply(hr)
         y = y[:, margin : y.shape[1] - margin, margin : y.shape[2] - margin]
         if config.rounding == "floor":
@@ -88,8 +94,9 @@ class Degradations:
             y = jnp.clip(jnp.round(y), 0, 255)
         if config.jpeg_quality is not None:
             y, quality = jax.vmap(self._compress)(y, quality_keys)
-            physics = Jpeg(quality) @ physics
-        told = physics if config.told == "physics" else make_physics(config.told, scale=self.scale)
+            told = Jpeg(quality) @ told
+        if config.told != "physics":
+            told = make_physics(config.told, scale=self.scale)
         return Degraded(y, told, noise_std if config.told_noise else None)
 
     def crop(self, hr: Images) -> Images:
@@ -97,19 +104,20 @@ class Degradations:
         margin = self._margin * self.scale
         return hr[:, margin : hr.shape[1] - margin, margin : hr.shape[2] - margin]
 
-    def _kernel(self, key: Array) -> Float[Array, "size size"]:
+    def _kernel(self, key: Array, error: Any = 0.0) -> Float[Array, "size size"]:
+        """Returns the kernel of a key, a Gaussian wider by `error` HR pixels."""
         kind_key, key = jax.random.split(key)
-        kernels = jnp.stack([self._draw(kind, key) for kind in self._weights])
+        kernels = jnp.stack([self._draw(kind, key, error) for kind in self._weights])
         return jax.random.choice(
             kind_key, kernels, p=jnp.array([*self._weights.values()]) / sum(self._weights.values())
         )
 
-    def _draw(self, kind: str, key: Array) -> Float[Array, "size size"]:
+    def _draw(self, kind: str, key: Array, error: Any) -> Float[Array, "size size"]:
         config, size = self.config, self.config.kernel_size
         if kind == "gaussian":
             std_key, angle_key = jax.random.split(key)
             low, high = config.gaussian_std
-            std = jax.random.uniform(std_key, (2,), minval=low, maxval=high)
+            std = error + jax.random.uniform(std_key, (2,), minval=low, maxval=high)
             std = std if config.anisotropic else std[:1].repeat(2)
             return gaussian_kernel(std, jax.random.uniform(angle_key, maxval=jnp.pi), size // 2)
         if kind == "motion":
