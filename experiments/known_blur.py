@@ -132,7 +132,7 @@ def make_method(name: str, setting: Setting) -> tuple[Method, str] | None:
     if name == "closed-form":
         weight = WEIGHTS[setting.name]
         return lambda lr, physics, _: smoothest(lr, physics, weight), str(weight)
-    model, digest = _load(name)
+    model, digest = load_digested(name)
     if setting.scale not in model.scales:
         return None
     tells = model.uses_noise_std
@@ -144,19 +144,22 @@ def make_method(name: str, setting: Setting) -> tuple[Method, str] | None:
     return run, digest
 
 
-class _Loaded(NamedTuple):
+class Loaded(NamedTuple):
+    """A model."""
+
     scales: tuple[int, ...]
     uses_noise_std: bool
     upscaler: Upscaler
 
 
 @functools.cache
-def _load(name: str) -> tuple[_Loaded, str]:
+def load_digested(name: str) -> tuple[Loaded, str]:
+    """Returns a model, and what its results depend on: a digest of its weights and configuration."""
     model = load_model(name)
     digest = hashlib.sha256(repr(model.config).encode())
     for leaf in jax.tree.leaves(model):
         digest.update(np.asarray(leaf).tobytes())
-    return _Loaded(model.config.all_scales, model.uses_noise_std, Upscaler(model, name=name)), digest.hexdigest()
+    return Loaded(model.config.all_scales, model.uses_noise_std, Upscaler(model, name=name)), digest.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------------------------------

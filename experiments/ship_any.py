@@ -6,7 +6,8 @@
 Copies the averaged weights to isr_jax/models/weights/NAME.safetensors (float16), scores that file where the blur is
 known (`known_blur.py`, whose records it keeps in --workdir, to go on from) and on MATLAB's bicubic reductions, and
 writes docs/models/NAME.md and docs/images/NAME.png: the score of each milestone against the pixels it had seen. The
-runs that this one started from are told of, back to a shipped model or scratch; --gpu names those of a GPU.
+runs that this one started from are told of, back to a shipped model or scratch; --gpu names those of a GPU. --parts
+makes it a mean, as in `ship_lite.py`.
 """
 
 import argparse
@@ -21,14 +22,14 @@ import jax
 import known_blur as judge
 import numpy as np
 from matplotlib.figure import Figure
-from ship_lite import FREE, RESEARCH, read_records, with_ancestors
+from ship_lite import FREE, RESEARCH, add_parts, load_mean, read_records, with_ancestors
 
 from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import run_benchmark
 from isr_jax.benchmark.degradation import Degradation
 from isr_jax.files import replace_file
 from isr_jax.models.card import model_card
-from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
+from isr_jax.models.model_file import SHIPPED, find_model, read_metadata, save_model
 from isr_jax.startup import prepare_process
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,13 +106,15 @@ STAGES = " Both are done {stages} times with the same weights, the features of t
 CORE, GPU = "one CPU core", "one H100"
 
 
-def milestones(run: Path, gpus: list[Path]) -> list[dict[str, Any]]:
+def milestones(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns what is to be told of a run, after those it started from."""
-    runs, start = with_ancestors(run)
+    runs, start = with_ancestors(arguments.run)
+    parts = dict(zip([*arguments.beside, arguments.run], arguments.parts[1:], strict=False))
+    gpus = [folder.resolve() for folder in arguments.gpu]
     before = read_metadata(find_model(start)).get("history", []) if start else []
     history = [entry for entry in before if "pixels" in entry]
     origin = "the run above" if history else Path(start).stem if start else "scratch"
-    for one in runs:
+    for one in [*runs[:-1], *arguments.beside, arguments.run]:
         config, steps = json.loads((one / "config.json").read_text()), read_metadata(find_model(one))["step"]
         data = config["data"]
         pixels = steps * data["batch_size"] * data["patch_size"] ** 2
@@ -124,11 +127,13 @@ def milestones(run: Path, gpus: list[Path]) -> list[dict[str, Any]]:
             "pixels": pixels + (history[-1]["pixels"] if history else 0),
             # A tenth of the records were disturbed by nothing.
             "hours": round(float(np.quantile(seconds, 0.1)) * steps / 3600, 4),
-            "device": GPU if one.resolve() in [gpu.resolve() for gpu in gpus] else CORE,
+            "device": GPU if one.resolve() in gpus else CORE,
             "from": origin,
         }
+        if one in parts:
+            entry["from"] += f", of which {arguments.parts[0]:g} is mixed with {parts[one]:g} of this"
         history.append(entry)
-        origin = "the run above"
+        origin = "the same" if one in parts else "the run above"
     return history
 
 
@@ -164,17 +169,18 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", type=Path, required=True, help="test folders, HR/ and LRx2, LRx3, LRx4")
     parser.add_argument("--free", metavar="LICENCES", help="trained on free photographs alone, under these licences")
     parser.add_argument("--gpu", nargs="*", type=Path, default=[], metavar="RUN", help="those that a GPU trained")
+    add_parts(parser)
     parser.add_argument("--workdir", type=Path, default=Path("runs/ship_any"))
     arguments = parser.parse_args(argv)
     prepare_process()
     name, run = arguments.name, arguments.run
     config = json.loads((run / "config.json").read_text())
-    target, history = SHIPPED / f"{name}.safetensors", milestones(run, arguments.gpu)
+    target, history = SHIPPED / f"{name}.safetensors", milestones(arguments)
     if target.exists():  # what was shipped before stays on the curve
         scored = [e for e in read_metadata(target).get("history", []) if set(judge.WEIGHTS) & set(e)]
         before = [{"batch": 16, "device": CORE} | e for e in scored if e["pixels"] < history[-1]["pixels"]]
         history = [entry for entry in before if entry not in history] + history
-    model = load_model(run)
+    model = load_mean(arguments)
     save_model(target, model, {"training_data": arguments.training_data}, dtype=np.float16)
 
     paths = judge.full_size_pictures(arguments.known_blur[0])[:: arguments.every]

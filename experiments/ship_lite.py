@@ -25,6 +25,7 @@ import numpy as np
 from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import run_benchmark
 from isr_jax.benchmark.rows import Row
+from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
 from isr_jax.models.card import model_card
 from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
@@ -94,6 +95,28 @@ def with_ancestors(run: Path) -> tuple[list[Path], str]:
     return runs, start
 
 
+def add_parts(parser: argparse.ArgumentParser) -> None:
+    """Adds what `load_mean` asks for."""
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], metavar="RUN", help="others from the same start")
+    parser.add_argument("--parts", type=float, nargs="*", default=[], help="of the start, those beside, and the run")
+
+
+def load_mean(arguments: argparse.Namespace) -> Any:
+    """Returns the model of a run, or with `parts` the mean of its start, those `beside` and itself.
+
+    Raises:
+      ConfigError: If there is not a part for each.
+    """
+    run, beside, parts = arguments.run, arguments.beside, arguments.parts
+    if (beside or parts) and len(parts) != len(beside) + 2:
+        raise ConfigError("--parts needs a number for the start, for each run --beside, and for the run")
+    if not parts:
+        return load_model(run)
+    start = json.loads((run / "config.json").read_text())["checkpoint"]["init_from"]
+    models = [load_model(find_model(model)) for model in (start, *beside, run)]
+    return jax.tree.map(lambda *leaves: sum(p * leaf for p, leaf in zip(parts, leaves, strict=True)), *models)
+
+
 def history_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns what the card tells of a run, after those it started from and the history of a shipped model."""
     runs, start = with_ancestors(arguments.run)
@@ -138,11 +161,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--distilled", action="store_true", help="pairs of lite_teacher.py were among the data")
     parser.add_argument("--gpu", nargs="*", type=Path, default=[], metavar="RUN", help="those that a GPU trained")
     parser.add_argument("--free", metavar="LICENCES", help="trained on free photographs alone, under these licences")
-    parser.add_argument("--beside", type=Path, nargs="*", default=[], metavar="RUN", help="others from the same start")
-    parser.add_argument("--parts", type=float, nargs="*", default=[], help="of the start, those beside, and the run")
+    add_parts(parser)
     arguments = parser.parse_args(argv)
-    if (arguments.beside or arguments.parts) and len(arguments.parts) != len(arguments.beside) + 2:
-        parser.error("--parts needs a number for the start, for each run --beside, and for the run")
     config = json.loads((arguments.run / "config.json").read_text())
     source = find_model(arguments.run)
     metadata = read_metadata(source)
@@ -151,15 +171,7 @@ def main(argv: list[str] | None = None) -> None:
     history, records = history_of(arguments), read_records(arguments.run)
     target = SHIPPED / f"{name}.safetensors"
     provenance = {"history": history, "training_data": arguments.training_data}
-    model = load_model(source)
-    if arguments.parts:
-        start = load_model(find_model(config["checkpoint"]["init_from"]))
-        models = [start, *(load_model(find_model(run)) for run in arguments.beside), model]
-
-        def mean(*leaves: jax.Array) -> Any:
-            return sum(part * leaf for part, leaf in zip(arguments.parts, leaves, strict=True))
-
-        model = jax.tree.map(mean, *models)
+    model = load_mean(arguments)
     save_model(target, model, provenance, dtype=np.float16)
 
     prepare_process()
