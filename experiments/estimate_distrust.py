@@ -14,6 +14,7 @@ import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from known_blur import Record, full_size_pictures, load_digested
@@ -44,7 +45,7 @@ def told_widths(case: Case) -> list[float]:
     return sorted({0.0, *around.round(2).tolist()})
 
 
-def score(model: Upscaler, lite: Upscaler, hr: np.ndarray, case: Case, lr: np.ndarray) -> list[float]:
+def score(model: Upscaler, lite: Upscaler, hr: np.ndarray, case: Case, lr: np.ndarray) -> list[Any]:
     """Returns the PSNR-Y of a model for each told width, and that of isr-lite."""
     kernels = [gaussian_kernel((width, width), radius=4 * SCALE) for width in told_widths(case)]
     results = [model.upscale_batch(lr[None], physics=Bicubic(SCALE) @ Blur(k), noise_std=0.0)[0] for k in kernels]

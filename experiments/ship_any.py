@@ -13,6 +13,7 @@ makes it a mean, as in `ship_lite.py`.
 import argparse
 import hashlib
 import json
+import runpy
 import sys
 import textwrap
 from pathlib import Path
@@ -27,6 +28,7 @@ from ship_lite import FREE, RESEARCH, add_parts, load_mean, read_records, with_a
 from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import run_benchmark
 from isr_jax.benchmark.degradation import Degradation
+from isr_jax.config.checks import config_to_dict
 from isr_jax.files import replace_file
 from isr_jax.models.card import model_card
 from isr_jax.models.model_file import SHIPPED, find_model, read_metadata, save_model
@@ -68,8 +70,8 @@ Told that the pictures are such reductions without noise; PSNR-Y, dB / SSIM-Y, b
 ## Training
 
 {network}
-`configs/any.py` is the recipe, but for what this table says; weights are averaged over the steps (decay {ema}). The
-first run saw no JPEG and no x1, and all that had one stage drew from `data.degradation` bicubic 2, motion 3, noise_free
+`configs/any.py` is the recipe, but for what this table says; weights are averaged over the steps. The first
+run saw no JPEG and no x1, and all that had one stage drew from `data.degradation` bicubic 2, motion 3, noise_free
 0.5 and jpeg_free 0.6, the scales in turn. Times are of a machine on which nothing else runs.
 {training_data}
 
@@ -79,8 +81,8 @@ first run saw no JPEG and no x1, and all that had one stage drew from `data.degr
 
 ## Limits
 
-It believes what it is told. Told a width that is a fifth too small or a tenth too large it stays above bicubic
-enlargement; a wide blur told a fifth too wide falls to its level, and far below beyond that:
+It believes what it is told. Within a fifth of the true width it stays above bicubic enlargement; too wide a blur costs
+more than too narrow a one, and a wide blur told a third too wide is worse than none:
 
 ![PSNR against an error in the width, the angle and the noise](../images/NAME-wrong-physics.png)
 
@@ -128,13 +130,31 @@ def milestones(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             # A tenth of the records were disturbed by nothing.
             "hours": round(float(np.quantile(seconds, 0.1)) * steps / 3600, 4),
             "device": GPU if one.resolve() in gpus else CORE,
-            "from": origin,
+            "from": ", ".join([origin, *departures(config)]),
         }
         if one in parts:
             entry["from"] += f", of which {arguments.parts[0]:g} is mixed with {parts[one]:g} of this"
         history.append(entry)
         origin = "the same" if one in parts else "the run above"
     return history
+
+
+def departures(config: dict[str, Any]) -> list[str]:
+    """Returns what a run drew, and how it learned, otherwise than the recipe."""
+    recipe = config_to_dict(runpy.run_path(str(ROOT / "configs" / "any.py"))["CONFIG"])
+    values, usual = (
+        {
+            **c["data"]["degradation"],
+            "learning_rate": c["schedule"]["learning_rate"],
+            "ema": c["optimizer"]["ema_decay"],
+        }
+        for c in (config, recipe)
+    )
+    return [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
+        if value != usual[name]
+    ]
 
 
 def table(columns: list[str], rows: dict[str, list[str]]) -> str:
@@ -173,8 +193,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/ship_any"))
     arguments = parser.parse_args(argv)
     prepare_process()
-    name, run = arguments.name, arguments.run
-    config = json.loads((run / "config.json").read_text())
+    name = arguments.name
     target, history = SHIPPED / f"{name}.safetensors", milestones(arguments)
     if target.exists():  # what was shipped before stays on the curve
         scored = [e for e in read_metadata(target).get("history", []) if set(judge.WEIGHTS) & set(e)]
@@ -244,7 +263,6 @@ def main(argv: list[str] | None = None) -> None:
             ),
             120,
         ),
-        ema=config["optimizer"]["ema_decay"],
         training_data=textwrap.fill(f"Data: {arguments.training_data}. No benchmark had a part in it.", 120),
         settings=" | ".join(s.name for s in settings),
         dashes=" | ".join("---" for _ in settings),

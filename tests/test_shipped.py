@@ -4,13 +4,17 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from isr_jax.benchmark.benchmark import run_benchmark
 from isr_jax.inference.upscaler import load
 from isr_jax.models.model_file import SHIPPED, describe_model, read_metadata, shipped_models
+from isr_jax.physics.blur import Blur
+from isr_jax.physics.kernels import gaussian_kernel
 from isr_jax.physics.resize import crop_to_multiple, imresize
+from isr_jax.physics.sampling import Bicubic
 from isr_jax.pictures.images import read_image
 from isr_jax.pictures.metrics import crop_border, psnr, rgb_to_luma
 
@@ -67,6 +71,17 @@ def test_flat_pictures_stay_flat(name):
     error = np.abs(load(name).upscale(flat) - flat[0, 0])
     assert np.max(error[8 * scale : -8 * scale, 8 * scale : -8 * scale]) < 0.6
     assert np.max(error) < (6 if name == "isr-any" else 5)
+
+
+def test_told_a_width_a_fifth_wrong_isr_any_is_still_better_than_bicubic(photograph):
+    physics = [Bicubic(4) @ Blur(gaussian_kernel((width, width), radius=12)) for width in (1.92, 2.4, 2.88)]
+    lr = np.round(np.asarray(physics[1].apply(jnp.asarray(photograph[None], jnp.float32))))
+    bicubic = psnr(crop_border(imresize(lr[0], 4), 8), crop_border(photograph, 8))
+    narrow, right, wide = (
+        psnr(crop_border(load("isr-any").upscale_batch(lr, physics=h, noise_std=0.0)[0], 8), crop_border(photograph, 8))
+        for h in physics
+    )
+    assert min(narrow, wide) > max(bicubic, right - 2.7)
 
 
 FIGURES = [(name, scale) for name in NAMES for scale in (2, 3, 4) if scale in describe_model(name).config.all_scales]

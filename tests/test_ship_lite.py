@@ -1,0 +1,28 @@
+"""experiments/ship_lite.py: means of models."""
+
+import argparse
+import json
+
+import jax
+import numpy as np
+import pytest
+from test_unrolled import build
+
+from experiments.ship_lite import load_mean
+from isr_jax.config import ConfigError
+from isr_jax.models.model_file import load_model, save_model
+
+
+def test_a_run_is_mixed_with_its_start_and_those_beside(tmp_path):
+    runs = [tmp_path / name for name in ("start", "beside", "run")]
+    for seed, run in enumerate(runs):
+        save_model(run / "model.safetensors", build(seed))
+        (run / "config.json").write_text(json.dumps({"checkpoint": {"init_from": str(runs[0])}}))
+    given = argparse.Namespace(run=runs[2], beside=[runs[1]], parts=[0.5, 0.2, 0.3])
+    leaves = [jax.tree.leaves(load_model(run)) for run in runs]
+    for mean, start, beside, run in zip(jax.tree.leaves(load_mean(given)), *leaves, strict=True):
+        np.testing.assert_allclose(mean, 0.5 * start + 0.2 * beside + 0.3 * run, rtol=1e-5, atol=1e-6)
+    alone = load_mean(argparse.Namespace(run=runs[2], beside=[], parts=[]))
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(alone), leaves[2], strict=True))
+    with pytest.raises(ConfigError, match="a number for the start"):
+        load_mean(argparse.Namespace(run=runs[2], beside=[runs[1]], parts=[0.5, 0.5]))
