@@ -201,13 +201,12 @@ def test_what_the_solver_is_told_may_be_less():
 
 def test_the_solver_may_be_told_wrong_widths():
     """Of Gaussians alone, each patch's its own, and the pictures stay what they are."""
-    right = DegradationConfig(gaussian=1.0, gaussian_std=(1.0, 2.0), anisotropic=False, jpeg_quality=(50.0, 90.0))
+    right = DegradationConfig(gaussian=1.0, gaussian_std=(1.0, 2.0), anisotropic=False)
     hr = photographs(8)
     (lr, exact, _), (same, told, _) = (draw(dataclasses.replace(right, told_error=e), hr) for e in (0.0, 0.2))
     np.testing.assert_array_equal(lr, same)
-    np.testing.assert_array_equal(exact.error_std, told.error_std)
     offsets = np.arange(-12, 13)
-    widths = [np.sqrt((np.asarray(p.inner.inner.kernel)[..., 0].sum(2) * offsets**2).sum(1)) for p in (exact, told)]
+    widths = [np.sqrt((np.asarray(p.inner.kernel)[..., 0].sum(2) * offsets**2).sum(1)) for p in (exact, told)]
     errors = widths[1] - widths[0]  # at x2, HR pixels
     assert np.abs(errors).max() < 0.4
     assert errors.min() < -0.1

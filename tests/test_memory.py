@@ -205,6 +205,7 @@ CONFIG = TrainConfig(
 """
 
 
+@pytest.mark.slow
 def test_training_from_memory_needs_no_tensorflow_and_resumes(tmp_path):
     photos = write_photos(tmp_path / "photos", [(48, 48), (60, 50)])
     config, run = tmp_path / "config.py", tmp_path / "run"

@@ -162,6 +162,7 @@ def test_the_closed_form_does_not_cancel_in_float32(weight, smooth):
     np.testing.assert_allclose(np.ravel(found), expected, atol=0.02)
 
 
+@pytest.mark.slow
 def test_on_real_pictures_the_closed_form_does_not_ring_at_the_border():
     rng = np.random.default_rng(0)
     smooth = ndimage.gaussian_filter(rng.uniform(0, 255, (96, 112)), 3)  # from border to border it jumps

@@ -121,7 +121,7 @@ def draw(count, side=32):
 
 
 graph, params = nnx.split(Prior(16, nnx.Rngs(0)))
-STEPS = 400
+STEPS = 250
 optimizer = optax.adam(optax.cosine_decay_schedule(3e-3, STEPS))
 state = optimizer.init(params)
 

@@ -76,8 +76,8 @@ def config(num_stages, num_blocks, told):
         ),
         optimizer=OptimizerConfig(kind="muon", clip_norm=0.1, ema_decay=0.98),
         schedule=ScheduleConfig(kind="cosine", learning_rate=2e-3, warmup_steps=20),
-        eval=EvalConfig(log_every=60),
-        steps=180,
+        eval=EvalConfig(log_every=40),
+        steps=120,
     )
 
 
