@@ -236,6 +236,6 @@ for label, picture in {"bicubic": bicubic, "from nothing": ours, "isr_jax": libr
     print(f"{label:12} {psnr(picture, test):.2f} dB")
 
 # %% [markdown]
-# Both learned for half a minute from four photographs. What a field has found out beyond this page is in
+# Both learned for 250 steps from four photographs. What a field has found out beyond this page is in
 # [the method](../method.md), equation by equation; the file to open first is `isr_jax/solver/unrolled.py`, whose stage
 # has the lines you wrote. Next: [your own camera](camera.md).
