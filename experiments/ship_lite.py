@@ -117,10 +117,17 @@ def load_mean(arguments: argparse.Namespace) -> Any:
     return jax.tree.map(lambda *leaves: sum(p * leaf for p, leaf in zip(parts, leaves, strict=True)), *models)
 
 
+def mixture(arguments: argparse.Namespace) -> dict[Path, str]:
+    """Returns of each run that `load_mean` mixes with the start what a card tells of it."""
+    runs = [*arguments.beside, arguments.run]
+    start, *parts = arguments.parts or [1]
+    return {run: f", of which {start:g} is mixed with {p:g} of this" for run, p in zip(runs, parts, strict=False)}
+
+
 def history_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns what the card tells of a run, after those it started from and the history of a shipped model."""
     runs, start = with_ancestors(arguments.run)
-    parts = dict(zip([*arguments.beside, arguments.run], arguments.parts[1:], strict=False))
+    mixed = mixture(arguments)
     history, origin = [], "scratch"
     if start:
         before = read_metadata(find_model(start))
@@ -142,13 +149,11 @@ def history_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             "learning_rate": config["schedule"]["learning_rate"],
             "loss": config["loss"]["kind"],
             "hours": f"{hours:.2f} of an H100" if run.resolve() in gpus else f"{hours:.1f}",
-            "from": origin,
+            "from": origin + mixed.get(run, ""),
         }
-        if run in parts:
-            entry["from"] += f", of which {arguments.parts[0]:g} is mixed with {parts[run]:g} of this"
         if entry not in history:  # shipped before, from the model that its own file has replaced
             history.append(entry)
-        origin = origin if run in parts else "the run above"
+        origin = origin if run in mixed else "the run above"
     return history
 
 

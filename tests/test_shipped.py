@@ -76,12 +76,11 @@ def test_flat_pictures_stay_flat(name):
 def test_told_a_width_a_fifth_wrong_isr_any_is_still_better_than_bicubic(photograph):
     physics = [Bicubic(4) @ Blur(gaussian_kernel((width, width), radius=12)) for width in (1.92, 2.4, 2.88)]
     lr = np.round(np.asarray(physics[1].apply(jnp.asarray(photograph[None], jnp.float32))))
-    bicubic = psnr(crop_border(imresize(lr[0], 4), 8), crop_border(photograph, 8))
-    narrow, right, wide = (
-        psnr(crop_border(load("isr-any").upscale_batch(lr, physics=h, noise_std=0.0)[0], 8), crop_border(photograph, 8))
-        for h in physics
+    results = [load("isr-any").upscale_batch(lr, physics=told, noise_std=0.0)[0] for told in physics]
+    bicubic, narrow, right, wide = (
+        psnr(crop_border(x, 8), crop_border(photograph, 8)) for x in (imresize(lr[0], 4), *results)
     )
-    assert min(narrow, wide) > max(bicubic, right - 2.7)
+    assert min(narrow, wide) > max(bicubic, right - 2.7)  # 2.4 dB are lost; before it was told wrong widths, 3.1
 
 
 FIGURES = [(name, scale) for name in NAMES for scale in (2, 3, 4) if scale in describe_model(name).config.all_scales]

@@ -380,7 +380,6 @@ def test_load(model, tmp_path):
         isr_jax.load("no-such-model")
 
 
-@pytest.mark.slow
 def test_the_ensemble_turns_the_kernel_with_the_picture():
     model = make_model(physics="blur")
     kernel = np.random.default_rng(0).uniform(size=(5, 5))

@@ -79,9 +79,8 @@ class Degradations:
         border = "periodic" if config.border == "periodic" else "symmetric"
         told = physics = sample @ Blur(kernels, border)
         if config.told_error:
-            error_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(kernel_keys)
-            errors = jax.vmap(lambda key: jax.random.uniform(key, minval=-1.0, maxval=1.0))(error_keys)
-            kernels = jax.vmap(self._kernel)(kernel_keys, config.told_error * self.scale * errors)[..., None]
+            draw = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 2), minval=-1.0, maxval=1.0))
+            kernels = jax.vmap(self._kernel)(kernel_keys, config.told_error * self.scale * draw(kernel_keys))[..., None]
             told = sample @ Blur(kernels, border)
         y = physics.apply(hr)
         y = y[:, margin : y.shape[1] - margin, margin : y.shape[2] - margin]
