@@ -18,7 +18,7 @@ test: lint
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --durations=10
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -q -m slow --durations=10
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q -m slow --durations=10
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

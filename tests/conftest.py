@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import jaxtyping
 import pytest
 
@@ -14,6 +15,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # tensorflow's start-up note
 # A shell's background job ignores SIGINT, and so would the processes that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Most of the suite's time is XLA's, compiling what runs once. Processes that the tests start compile as users' do, and
+# so does this one where the variable says 0.
+if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+    jax.config.update("jax_disable_most_optimizations", True)
 
 # Has to come before the first import of isr_jax: every annotated shape and type is checked at each call.
 jaxtyping.install_import_hook("isr_jax", "beartype.beartype")
