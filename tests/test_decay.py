@@ -133,7 +133,7 @@ def test_what_cannot_branch_is_told_in_one_line(folder, run, tmp_path, capfd):
 def test_the_command_killed_and_repeated_ends_in_the_same_bytes_while_the_run_goes_on(folder, run, tmp_path):
     steps = 150
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ISR_JAX_COMPILATION_CACHE": str(folder / "compiled")}
-    # Compiled otherwise than the other half of the run, which is made here, it would not be the same bytes.
+    # As this process, whose runs it starts from and is compared with: programs compiled otherwise give other bytes.
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(jax.config.read("jax_disable_most_optimizations")))
 
     def start(new, *more):
