@@ -16,8 +16,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # tensorflow's start-up note
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Most of the suite's time is XLA's, compiling what runs once. Processes that the tests start compile as users' do, and
-# so does this one where the variable says 0.
+# Most of the suite's time is XLA's, compiling what runs once. Commands and notebooks that the tests start compile as
+# users' do, and so does this process where the variable says 0.
 if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
     jax.config.update("jax_disable_most_optimizations", True)
 

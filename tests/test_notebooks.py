@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-NOTEBOOKS = sorted([*DOCS.glob("course/*.py"), DOCS / "start.py"])
+NOTEBOOKS = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem == "stages" else [])  # trains four models
+    for path in sorted([*DOCS.glob("course/*.py"), DOCS / "start.py"])
+]
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_a_notebook_runs(notebook, tmp_path):
     pytest.importorskip("jupytext", reason="the docs extra is not installed: make docs")
     page = Path(shutil.copy(notebook, tmp_path))

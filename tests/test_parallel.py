@@ -16,6 +16,8 @@ from isr_jax.training.parallel import start
 from tests.small_run import small_config
 
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **os.environ}  # the scripts here compile as this process does
+ENVIRONMENT |= {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
 
 
 def free_port():
@@ -27,13 +29,12 @@ def free_port():
 def launch(out, *, devices=1, mapping="shard_map", placement="stream", processes=1, calls=(1, 1, 1)):
     """Runs parallel_step.py in processes of its own; returns what the first one wrote."""
     port = free_port()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     script = str(ROOT / "tests" / "parallel_step.py")
     running = []
     for index in range(processes):
         arguments = [f"{out}.{index}.npz", devices, mapping, placement, processes, index, port, *calls]
         command = [sys.executable, script, *map(str, arguments)]
-        running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
+        running.append(subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True))
     try:
         for process in running:
             _, said = process.communicate(timeout=300)
@@ -92,12 +93,12 @@ def test_steps_of_one_call_are_those_of_several(alone, tmp_path, mapping):
 
 def test_processes_save_and_stop_at_the_same_step(tmp_path):
     config = small_config(tmp_path, steps=10**7, steps_per_call=5)  # writes the photographs, too
-    port, environment = free_port(), {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    port = free_port()
     running = []
     for index in range(2):
         command = [sys.executable, str(ROOT / "tests" / "parallel_fit.py"), str(tmp_path), str(index), str(port)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        running.append(subprocess.Popen(command, env=environment, **pipes))
+        running.append(subprocess.Popen(command, env=ENVIRONMENT, **pipes))
     try:
         checkpoints = tmp_path / "run" / "checkpoints"
         while all(process.poll() is None for process in running) and len(list(checkpoints.glob("[0-9]*"))) < 2:
@@ -143,8 +144,7 @@ def test_a_port_in_use_is_one_line():
 def test_processes_that_never_come_are_one_line():
     script = "from isr_jax.config import ParallelConfig; from isr_jax.training.parallel import start\n"
     script += f"start(ParallelConfig(num_processes=2, coordinator='127.0.0.1:{free_port()}', timeout=1))"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    ended = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run([sys.executable, "-c", script], env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert ended.stderr.strip().splitlines()[-1].startswith("isr-jax: parallel.coordinator 127.0.0.1")
     assert "Traceback" not in ended.stderr
