@@ -16,8 +16,13 @@ from isr_jax.training.parallel import start
 from tests.small_run import small_config
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **os.environ}  # the scripts here compile as this process does
-ENVIRONMENT |= {"PYTHONPATH": str(ROOT), "XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+ENVIRONMENT = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # unless it says otherwise: the scripts here compile as this process does
+    **os.environ,
+    "PYTHONPATH": str(ROOT),
+    "XLA_FLAGS": "",
+    "JAX_PLATFORMS": "cpu",
+}
 
 
 def free_port():
