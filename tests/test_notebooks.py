@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+SLOW = ("camera", "stages")
+"""The longest: `make docs` and `make test-slow` run them."""
 NOTEBOOKS = [
-    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem == "stages" else [])  # trains four models
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])
     for path in sorted([*DOCS.glob("course/*.py"), DOCS / "start.py"])
 ]
 
