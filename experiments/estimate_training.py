@@ -56,9 +56,9 @@ BATCH, RATE, DECAY = 48, 2e-3, 1e-3
 _observe = jax.jit(lambda hr, kernel: (Bicubic(SCALE) @ Blur(kernel)).apply(hr))
 
 
-def draw_truth(rng: np.random.Generator) -> tuple[float, float, float, float, int]:
+def draw_truth(rng: np.random.Generator, unblurred: float = 0.08) -> tuple[float, float, float, float, int]:
     """Returns the widths of a blur (HR pixels) and its angle (radians), the noise, and the JPEG quality (0: none)."""
-    major = minor = 0.0 if rng.random() < 0.08 else rng.uniform(0, WIDEST)
+    major = minor = 0.0 if rng.random() < unblurred else rng.uniform(0, WIDEST)
     if rng.random() < 0.4:
         minor = major * rng.uniform(0.15, 1)
     noise = 0.0 if rng.random() < 0.4 else math.exp(rng.uniform(math.log(0.5), math.log(27)))
@@ -106,7 +106,7 @@ def _read(path: Path) -> np.ndarray:
     return read_pixels(path, channels=3, convert=True)
 
 
-def draw(folders: list[Path], without: Path, count: int, output: Path, seed: int) -> None:
+def draw(folders: list[Path], without: Path, count: int, output: Path, seed: int, unblurred: float) -> None:
     """Writes features, windows and truths of three degradations of every crop."""
     rng = np.random.default_rng(seed)
     source = lambda path: path.stem.rpartition("_")[0] or path.stem  # noqa: E731
@@ -120,7 +120,7 @@ def draw(folders: list[Path], without: Path, count: int, output: Path, seed: int
     for _ in tqdm(range(count), unit="picture", disable=None):
         hr = draw_crop(pictures, rng)
         for _ in range(3):
-            truth = draw_truth(rng)
+            truth = draw_truth(rng, unblurred)
             if rng.random() < 0.5:
                 hr = np.rot90(hr)
             sample = sample_windows(degrade(hr, truth, rng, int(rng.choice([0, 2]))))
@@ -240,6 +240,7 @@ def main(argv: list[str] | None = None) -> None:
     drawing.add_argument("--without", type=Path, required=True, help="folder of held-back pictures")
     drawing.add_argument("--samples", type=Path, required=True)
     drawing.add_argument("--count", type=int, default=4000, help="crops; three degradations each")
+    drawing.add_argument("--unblurred", type=float, default=0.08, help="share of the degradations without a blur")
     drawing.add_argument("--seed", type=int, default=0)
     fitting = commands.add_parser("fit")
     fitting.add_argument("--samples", type=Path, nargs="+", required=True)
@@ -250,7 +251,9 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.command == "fit":
         fit(arguments.samples, arguments.output, arguments.steps)
     else:
-        draw(arguments.train, arguments.without, arguments.count, arguments.samples, arguments.seed)
+        draw(
+            arguments.train, arguments.without, arguments.count, arguments.samples, arguments.seed, arguments.unblurred
+        )
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ import math
 import os
 from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from PIL import Image, JpegImagePlugin
 
 from isr_jax.config import ConfigError
@@ -41,6 +42,8 @@ LEAST_QUALITY = 40
 """Of a JPEG: below, smooth pictures can be taken for far too blurred."""
 DRAWN = 0.5
 """Share of equal neighbours from which on a picture is drawn, or a screenshot."""
+DRAWN_BLUR = 0.4
+"""LR pixels: of drawn pictures a narrower blur is not told, for most of them are as sharp as pixels allow."""
 LUMA_NOISE = 0.669
 """Noise of the luma of three channels with noise of their own, in units of that."""
 ROUND = 0.25
@@ -235,15 +238,15 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
     sample = sample_windows(pixels)
     if sample is None:
         return None, None, None, 0.0, ("too small: sides of at least 16 pixels are needed",)
-    width, across, diagonal, noise_std, error = believe(sample.windows)
+    width, across, diagonal, noise_std, error = believe(sample)
     # The network was trained on colours, whose luma averages the noise of three channels.
     colour = pixels.shape[2] == 3 and bool((pixels[..., 0] != pixels[..., 1]).any())
     noise_std = min(noise_std, 1.1 * most_noise(sample.windows) / LUMA_NOISE) * (1 if colour else LUMA_NOISE)
     noise_std = round(noise_std, 2)
     if sample.textured == 0:
         return None, None, noise_std, 0.0, ("flat: there is nothing in it that a blur would change",)
-    if sample.equal > DRAWN:
-        return None, None, noise_std, 0.0, ("drawn, or a screenshot: the blur of photographs has no meaning for it",)
+    if sample.equal > DRAWN and not DRAWN_BLUR < width / TRAINED_SCALE < _widest(sample.windows):
+        return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
     confidence = round(1 - math.exp(-NEAR * TRAINED_SCALE / error), 3)
     if confidence < LEAST_CONFIDENCE:
         return None, None, noise_std, confidence, ("the blur could be any",)
@@ -258,6 +261,12 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
         angle = 0.0
     blur = (round(major * unit, 3), round(minor * unit, 3), round(angle, 1))
     return blur, round(width * unit, 3), noise_std, confidence, ()
+
+
+def _widest(windows: Float[np.ndarray, "windows side side"]) -> float:
+    """Returns the width (pixels) of the widest Gaussian behind which neighbours can differ as much as here."""
+    steepest = max(float(np.abs(np.diff(windows, axis=axis)).max()) for axis in (1, 2))
+    return 0.5 / NormalDist().inv_cdf(0.5 + 0.5 * min(max(steepest / float(np.ptp(windows)), 1e-6), 1 - 1e-6))
 
 
 def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], FoundJpeg | None]:

@@ -1,8 +1,9 @@
 """The network that tells blur and noise of a picture's windows, in NumPy: an estimate must not wait for JAX.
 
 Three convolutions look at the sharpest windows, and a gate chooses the places that count, edges above all; their mean
-and spread over all windows and the features of `isr_jax.inference.estimate_features` go through two more layers.
-`experiments/estimate_training.py` trains it.
+and spread over all windows and the features of `isr_jax.inference.estimate_features` go through two more layers. There
+are weights of photographs alone, and weights that have seen what is drawn, too; `experiments/estimate_training.py`
+trains both.
 """
 
 import functools
@@ -14,7 +15,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy.lib.stride_tricks import sliding_window_view
 
-from isr_jax.inference.estimate_features import features, sharpest
+from isr_jax.inference.estimate_features import Sample, features, sharpest
+
+PARTLY_DRAWN = 0.2
+"""Share of equal neighbours from which on the weights are those that have seen pages, charts and cartoons: their edges
+are sharper than any photograph's, so that a blurred one is taken for a sharp photograph."""
 
 
 class Belief(NamedTuple):
@@ -32,16 +37,18 @@ class Belief(NamedTuple):
     """Expected absolute error of `width`."""
 
 
-def believe(windows: Float[np.ndarray, "windows side side"]) -> Belief:
-    """Returns what is believed of a picture of which these are windows, luma on 0..255."""
-    width, across, diagonal, noise, error = map(float, forward(_weights(), sharpest(windows), features(windows)))
+def believe(sample: Sample) -> Belief:
+    """Returns what is believed of a picture, of which this is a sample."""
+    weights = _weights("estimate_drawn" if sample.equal >= PARTLY_DRAWN else "estimate")
+    windows = sample.windows
+    width, across, diagonal, noise, error = map(float, forward(weights, sharpest(windows), features(windows)))
     noise_std = max(0.0, math.exp(noise) - 0.5)
     return Belief(max(0.0, width), across, diagonal, noise_std, math.exp(min(max(error, -3.0), 2.0)))
 
 
 @functools.cache
-def _weights() -> dict[str, np.ndarray]:
-    with np.load(Path(__file__).with_name("estimate.npz")) as stored:
+def _weights(name: str) -> dict[str, np.ndarray]:
+    with np.load(Path(__file__).with_name(f"{name}.npz")) as stored:
         return {name: stored[name].astype(np.float32) for name in stored.files}
 
 
