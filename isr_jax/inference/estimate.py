@@ -42,6 +42,8 @@ LEAST_QUALITY = 40
 """Of a JPEG: below, smooth pictures can be taken for far too blurred."""
 DRAWN = 0.5
 """Share of equal neighbours from which on a picture is drawn, or a screenshot."""
+SLIGHT_NOISE = 0.1
+"""Share of equal neighbours from which on there is hardly noise, which would make edges steeper than they are."""
 DRAWN_BLUR = 0.4
 """LR pixels: of drawn pictures a narrower blur is not told, for most of them are as sharp as pixels allow."""
 LUMA_NOISE = 0.669
@@ -245,8 +247,10 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
     noise_std = round(noise_std, 2)
     if sample.textured == 0:
         return None, None, noise_std, 0.0, ("flat: there is nothing in it that a blur would change",)
-    if sample.equal > DRAWN and not DRAWN_BLUR < width / TRAINED_SCALE < _widest(sample.windows):
-        return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
+    if sample.equal > DRAWN and width < DRAWN_BLUR * TRAINED_SCALE:
+        return None, None, noise_std, 0.0, ("drawn, or a screenshot: it shows no blur, or a slight one",)
+    if sample.equal > SLIGHT_NOISE and width > 1.5 * TRAINED_SCALE * _widest(sample.windows):
+        return None, None, noise_std, 0.0, ("its edges are too steep for the blur that it seems to have",)
     confidence = round(1 - math.exp(-NEAR * TRAINED_SCALE / error), 3)
     if confidence < LEAST_CONFIDENCE:
         return None, None, noise_std, confidence, ("the blur could be any",)
