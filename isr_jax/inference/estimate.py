@@ -247,9 +247,10 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
     noise_std = round(noise_std, 2)
     if sample.textured == 0:
         return None, None, noise_std, 0.0, ("flat: there is nothing in it that a blur would change",)
-    if sample.equal > DRAWN and width < DRAWN_BLUR * TRAINED_SCALE:
-        return None, None, noise_std, 0.0, ("drawn, or a screenshot: it shows no blur, or a slight one",)
-    if sample.equal > SLIGHT_NOISE and width > 1.5 * TRAINED_SCALE * _widest(sample.windows):
+    ruled_out = sample.equal > SLIGHT_NOISE and width > 1.5 * TRAINED_SCALE * _widest(sample.windows)
+    if sample.equal > DRAWN and (ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
+        return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
+    if ruled_out:
         return None, None, noise_std, 0.0, ("its edges are too steep for the blur that it seems to have",)
     confidence = round(1 - math.exp(-NEAR * TRAINED_SCALE / error), 3)
     if confidence < LEAST_CONFIDENCE:
