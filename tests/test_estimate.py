@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from statistics import NormalDist
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 import isr_jax
 from isr_jax.config import ConfigError, UserError
-from isr_jax.inference.estimate import FoundJpeg
+from isr_jax.inference.estimate import FoundJpeg, widest
 from isr_jax.inference.estimate_enlargement import find_enlargement
 from isr_jax.inference.estimate_jpeg import find_jpeg
 from isr_jax.physics.resize import imresize
@@ -136,6 +137,15 @@ def test_an_earlier_enlargement(photo, factor, how):
     small = Image.fromarray(photo[:200, :180].round().astype(np.uint8))
     large = np.asarray(small.resize((round(180 * factor), round(200 * factor)), how))
     assert find_enlargement(large) == pytest.approx(factor, rel=0.05)
+
+
+@pytest.mark.parametrize("width", [0.5, 1.0, 2.5])
+def test_the_steepest_edge_bounds_the_width(width):
+    edge = 20 + 200 * np.array([NormalDist(0, width).cdf(x + 0.5) for x in range(-16, 16)])
+    windows = np.tile(edge.astype(np.float32), (3, 32, 1))
+    for turned in (windows, windows.transpose(0, 2, 1)):
+        assert widest(turned) == pytest.approx(width, rel=1e-3)
+    assert widest(np.where(windows > 120, 255.0, 0.0)) < 0.11
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -247,7 +247,7 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
     noise_std = round(noise_std, 2)
     if sample.textured == 0:
         return None, None, noise_std, 0.0, ("flat: there is nothing in it that a blur would change",)
-    ruled_out = sample.equal > SLIGHT_NOISE and width > 1.5 * TRAINED_SCALE * _widest(sample.windows)
+    ruled_out = sample.equal > SLIGHT_NOISE and width > 1.5 * TRAINED_SCALE * widest(sample.windows)
     if sample.equal > DRAWN and (ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
         return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
     if ruled_out:
@@ -268,7 +268,7 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
     return blur, round(width * unit, 3), noise_std, confidence, ()
 
 
-def _widest(windows: Float[np.ndarray, "windows side side"]) -> float:
+def widest(windows: Float[np.ndarray, "windows side side"]) -> float:
     """Returns the width (pixels) of the widest Gaussian behind which neighbours can differ as much as here."""
     steepest = max(float(np.abs(np.diff(windows, axis=axis)).max()) for axis in (1, 2))
     return 0.5 / NormalDist().inv_cdf(0.5 + 0.5 * min(max(steepest / float(np.ptp(windows)), 1e-6), 1 - 1e-6))
