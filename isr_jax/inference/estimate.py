@@ -247,6 +247,7 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
     noise_std = round(noise_std, 2)
     if sample.textured == 0:
         return None, None, noise_std, 0.0, ("flat: there is nothing in it that a blur would change",)
+    # By half more than the edge allows, for the width is estimated and the edge need not be whole.
     ruled_out = sample.equal > SLIGHT_NOISE and width > 1.5 * TRAINED_SCALE * widest(sample.windows)
     if sample.equal > DRAWN and (ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
         return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
