@@ -6,6 +6,7 @@
 Every photograph, also reduced beforehand, so that sharp ones are among them, is blurred by a Gaussian
 (`isr_jax.physics`), reduced by MATLAB's bicubic to a quarter, made noisy and, a third of them, compressed; what is kept
 are its features, its sharpest windows and the truth. A photograph of whose source one tile is held back is left out.
+With what `drawn_pictures.py` draws among the folders, the output is `isr_jax/inference/estimate_drawn.npz`.
 `estimate_accuracy.py` measures how near the result comes.
 """
 
