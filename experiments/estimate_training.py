@@ -57,7 +57,7 @@ BATCH, RATE, DECAY = 48, 2e-3, 1e-3
 _observe = jax.jit(lambda hr, kernel: (Bicubic(SCALE) @ Blur(kernel)).apply(hr))
 
 
-def draw_truth(rng: np.random.Generator, unblurred: float = 0.08) -> tuple[float, float, float, float, int]:
+def draw_truth(rng: np.random.Generator, unblurred: float) -> tuple[float, float, float, float, int]:
     """Returns the widths of a blur (HR pixels) and its angle (radians), the noise, and the JPEG quality (0: none)."""
     major = minor = 0.0 if rng.random() < unblurred else rng.uniform(0, WIDEST)
     if rng.random() < 0.4:

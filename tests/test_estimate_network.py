@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from isr_jax.inference import estimate_network
-from isr_jax.inference.estimate_features import WINDOW, Sample, features, sharpest
+from isr_jax.inference.estimate_features import WINDOW, features, sharpest
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -47,8 +47,8 @@ def test_the_features_are_of_windows_in_any_order():
     np.testing.assert_allclose(features(some[::-1]), features(some), rtol=1e-4, atol=1e-5)
     assert len(sharpest(some)) == 6
     np.testing.assert_array_equal(sharpest(some)[-1], some[-1])
-    for equal in (0.0, 0.3):
-        shipped = estimate_network.believe(Sample(some, equal, 20))
+    for drawn in (False, True):
+        shipped = estimate_network.believe(some, drawn)
         assert np.isfinite(shipped).all()
         assert shipped.noise_std > 10
 

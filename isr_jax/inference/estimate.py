@@ -46,6 +46,9 @@ SLIGHT_NOISE = 0.1
 """Share of equal neighbours from which on there is hardly noise, which would make edges steeper than they are."""
 DRAWN_BLUR = 0.4
 """LR pixels: of drawn pictures a narrower blur is not told, for most of them are as sharp as pixels allow."""
+PARTLY_DRAWN = 0.2
+"""Share of equal neighbours from which on the weights are those that have seen pages, charts and cartoons: their edges
+are sharper than any photograph's, so that a blurred one is taken for a sharp photograph."""
 LUMA_NOISE = 0.669
 """Noise of the luma of three channels with noise of their own, in units of that."""
 ROUND = 0.25
@@ -223,7 +226,7 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
         tables = quality_tables(found.quality)[: 1 if pixels.shape[2] == 1 else 2]
         jpeg = FoundJpeg(quality=found.quality, tables=_as_numbers(tables), sampling=found.sampling, shift=found.shift)
     enlarged = find_enlargement(pixels, jpeg=jpeg is not None)
-    blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(pixels, scale)
+    blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(pixels, scale, jpeg)
     return Estimate(
         scale=scale,
         blur=blur,
@@ -236,11 +239,14 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
     )
 
 
-def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float | None, float | None, float, tuple]:
+def _blur_and_noise(
+    pixels: np.ndarray, scale: float | int, jpeg: FoundJpeg | None
+) -> tuple[Any, float | None, float | None, float, tuple]:
     sample = sample_windows(pixels)
     if sample is None:
         return None, None, None, 0.0, ("too small: sides of at least 16 pixels are needed",)
-    width, across, diagonal, noise_std, error = believe(sample)
+    coarse = jpeg is not None and jpeg.quality < LEAST_QUALITY  # whose flat blocks are not drawn
+    width, across, diagonal, noise_std, error = believe(sample.windows, sample.equal >= PARTLY_DRAWN and not coarse)
     # The network was trained on colours, whose luma averages the noise of three channels.
     colour = pixels.shape[2] == 3 and bool((pixels[..., 0] != pixels[..., 1]).any())
     noise_std = min(noise_std, 1.1 * most_noise(sample.windows) / LUMA_NOISE) * (1 if colour else LUMA_NOISE)
@@ -248,8 +254,8 @@ def _blur_and_noise(pixels: np.ndarray, scale: float | int) -> tuple[Any, float 
     if sample.textured == 0:
         return None, None, noise_std, 0.0, ("flat: there is nothing in it that a blur would change",)
     # By half more than the edge allows, for the width is estimated and the edge need not be whole.
-    ruled_out = sample.equal > SLIGHT_NOISE and width > 1.5 * TRAINED_SCALE * widest(sample.windows)
-    if sample.equal > DRAWN and (ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
+    ruled_out = sample.equal > SLIGHT_NOISE and not coarse and width > 1.5 * TRAINED_SCALE * widest(sample.windows)
+    if sample.equal > DRAWN and (coarse or ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
         return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
     if ruled_out:
         return None, None, noise_std, 0.0, ("its edges are too steep for the blur that it seems to have",)

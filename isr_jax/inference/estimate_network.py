@@ -15,11 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.lib.stride_tricks import sliding_window_view
 
-from isr_jax.inference.estimate_features import Sample, features, sharpest
-
-PARTLY_DRAWN = 0.2
-"""Share of equal neighbours from which on the weights are those that have seen pages, charts and cartoons: their edges
-are sharper than any photograph's, so that a blurred one is taken for a sharp photograph."""
+from isr_jax.inference.estimate_features import features, sharpest
 
 
 class Belief(NamedTuple):
@@ -37,10 +33,9 @@ class Belief(NamedTuple):
     """Expected absolute error of `width`."""
 
 
-def believe(sample: Sample) -> Belief:
-    """Returns what is believed of a picture, of which this is a sample."""
-    weights = _weights("estimate_drawn" if sample.equal >= PARTLY_DRAWN else "estimate")
-    windows = sample.windows
+def believe(windows: Float[np.ndarray, "windows side side"], drawn: bool) -> Belief:
+    """Returns what is believed of a picture, perhaps drawn, of which these are windows, luma on 0..255."""
+    weights = _weights("estimate_drawn" if drawn else "estimate")
     width, across, diagonal, noise, error = map(float, forward(weights, sharpest(windows), features(windows)))
     noise_std = max(0.0, math.exp(noise) - 0.5)
     return Belief(max(0.0, width), across, diagonal, noise_std, math.exp(min(max(error, -3.0), 2.0)))
