@@ -1,6 +1,5 @@
 """experiments/known_blur.py: the protocol by definition, on made pictures and on real ones; stopped and resumed."""
 
-import importlib.util
 import json
 import os
 import signal
@@ -15,6 +14,8 @@ from PIL import Image
 from random_model import save_random_model
 from scipy import ndimage
 
+from experiments import known_blur
+from isr_jax.__main__ import exit_code
 from isr_jax.physics.resize import crop_to_multiple
 
 ROOT = Path(__file__).parents[1]
@@ -108,7 +109,7 @@ def test_a_killed_run_goes_on_from_the_pictures_it_has(tmp_path):
     assert sum(line.endswith("}") for line in before) == 3 * 2 * 5
 
 
-def test_what_cannot_be_used_is_one_line(tmp_path):
+def test_what_cannot_be_used_is_one_line(tmp_path, capsys):
     folder = write_data(tmp_path, [(24, 30)])
     np.savez(folder / "other.npz", blurs=np.ones((2, 3, 3)))
     model = save_random_model(folder / "model.safetensors", 2)
@@ -122,18 +123,11 @@ def test_what_cannot_be_used_is_one_line(tmp_path):
         (("bicubic", "--data", str(folder / "none")), 2, "none: no such folder; name a folder of pictures"),
         (("bicubic", "--data", str(folder / "empty")), 1, "empty has no pictures: put the full-size ones into it"),
     ):
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        result = subprocess.run(command(folder, *words), env=environment, capture_output=True, text=True, check=False)
-        assert (result.returncode, "Traceback" in result.stderr) == (code, False), result.stderr
-        assert message in result.stderr
+        assert exit_code(known_blur.main, command(folder, *words)[2:]) == code
+        assert message in capsys.readouterr().err
 
 
 def test_a_picture_and_a_kernel_of_the_benchmark(shared, tmp_path):
-    spec = importlib.util.spec_from_file_location("known_blur", SCRIPT)
-    assert spec is not None
-    known_blur = importlib.util.module_from_spec(spec)
-    assert spec.loader is not None
-    spec.loader.exec_module(known_blur)
     kernels = np.load(shared / "data" / "kernels" / "usrnet_12.npz")["kernels"][:1]
     paths = sorted((shared / "data" / "BSD68" / "HR").iterdir())[:1]
     settings = [known_blur.Setting.of("x4/0"), known_blur.Setting.of("x3/2.55")]
