@@ -131,6 +131,15 @@ def test_clean_pictures_are_no_jpegs_and_were_not_enlarged():
         assert estimate.enlarged is None
 
 
+def test_flat_and_drawn_pictures_are_no_jpegs():
+    y, x = np.mgrid[:96, :128]
+    disc = np.where((y - 48) ** 2 + (x - 64) ** 2 < 900, 235, 40).astype(np.uint8)
+    ramp = np.tile(np.linspace(0, 255, 256).round().astype(np.uint8), (64, 1))
+    colour = np.full((48, 64, 3), (128, 10, 200), np.uint8)
+    for pixels in (disc[..., None], ramp[..., None], colour, *(np.full((64, 64, 1), v, np.uint8) for v in (1, 9, 77))):
+        assert find_jpeg(pixels) is None
+
+
 @pytest.mark.parametrize("factor", [2, 2.5, 3, 4])
 @pytest.mark.parametrize("how", [Image.Resampling.BICUBIC, Image.Resampling.NEAREST])
 def test_an_earlier_enlargement(photo, factor, how):
@@ -146,6 +155,26 @@ def test_the_steepest_edge_bounds_the_width(width):
     for turned in (windows, windows.transpose(0, 2, 1)):
         assert widest(turned) == pytest.approx(width, rel=1e-3)
     assert widest(np.where(windows > 120, 255.0, 0.0)) < 0.11
+    hot = windows.copy()
+    hot[0, 5, 3] = 220
+    assert widest(hot) < 0.6 * width + 0.2
+    assert widest(hot, beyond=1e-3) > 0.9 * width
+    noisy = windows + np.random.default_rng(0).normal(0, 5, windows.shape).astype(np.float32)
+    assert widest(noisy, noise_std=5.0, beyond=1e-3) > 0.9 * width
+
+
+def test_a_fine_pattern_in_a_photograph_rules_a_wide_blur_out(photo):
+    pixels = photo[..., 0].round().astype(np.uint8)
+    pixels[60:140, 60:140] = np.where(np.indices((80, 80)).sum(0) % 2, 40, 220)
+    estimate = isr_jax.estimate_degradation(pixels)
+    assert estimate.blur is None or estimate.blur_std < 4
+
+
+def test_patterns_are_drawn_and_not_noise():
+    checks = np.where(np.indices((32, 32)).sum(0) % 2, 0, 255).astype(np.uint8)
+    estimate = isr_jax.estimate_degradation(checks)
+    assert estimate.noise_std <= 0.5
+    assert "drawn" in estimate.remarks[0]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -177,6 +206,12 @@ def test_what_is_no_picture_and_what_cannot_be_read(tmp_path):
     for source in (None, np.zeros((3, 3, 2)), np.zeros((2, 0, 3)), ["abc"]):
         with pytest.raises(TypeError):
             isr_jax.estimate_degradation(source)
+    with pytest.raises(TypeError, match=r"not int32 of shape \(40, 40\)$"):
+        isr_jax.estimate_degradation(np.zeros((40, 40), np.int32))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        isr_jax.estimate_degradation(np.full((40, 40), np.nan))
+    with pytest.raises(ValueError, match="above 0.5; they are on 0..255"):
+        isr_jax.estimate_degradation(np.full((40, 40), 0.5))
     for scale in (0, -1, float("nan")):
         with pytest.raises(ConfigError, match="scale"):
             isr_jax.estimate_degradation(np.zeros((40, 40)), scale=scale)

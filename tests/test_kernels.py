@@ -74,6 +74,17 @@ def test_what_is_no_kernel_gives_one_line(tmp_path):
             blur_kernels(numbers)
 
 
+def test_a_blur_is_numbers_of_any_kind_or_keeps_the_brightness():
+    three = blur_kernels((1.6, 0.8, 30.0))
+    for same in (np.array([1.6, 0.8, 30.0]), tuple(np.array([1.6, 0.8, 30.0])), [1.6, np.float64(0.8), 30]):
+        np.testing.assert_array_equal(blur_kernels(same), three)
+    for one in (np.float32(2), np.int64(2), np.array(2.0), (np.float64(2),)):
+        np.testing.assert_array_equal(blur_kernels(one), blur_kernels(2.0))
+    for kernel, total in ((np.ones((5, 5)), "25"), (-np.ones((3, 3)), "-9"), (np.full((2, 3, 3), 0.2), "1.8")):
+        with pytest.raises(ConfigError, match=f"has the sum {total}; a blur keeps the brightness"):
+            blur_kernels(kernel)
+
+
 def test_damaged_files_give_one_line(tmp_path):
     path = tmp_path / "k.npy"
     np.save(path, np.full((5, 5), 0.04, np.float32))

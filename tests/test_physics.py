@@ -436,3 +436,8 @@ def test_what_changes_when_it_is_turned_is_known():
     assert not changes_when_turned(Bicubic(2))
     assert not changes_when_turned(BoxAverage(3) @ Blur(gaussian_kernel(1.0, radius=3)))
     assert changes_when_turned(Decimation(2))  # the first pixel of each block
+
+
+def test_a_physics_is_composed_with_another_alone():
+    with pytest.raises(TypeError, match="unsupported operand"):
+        _ = Decimation(2) @ 3  # pyright: ignore[reportOperatorIssue]

@@ -176,3 +176,8 @@ def test_what_cannot_be_used_is_one_line(solve, options, message):
     with pytest.raises(ConfigError, match=message) as error:
         solve(Identity(), random((1, 6, 5, 1)), SHRINK, noise_std=2.0, **options)
     assert "\n" not in str(error.value)
+
+
+def test_a_function_alone_is_no_prior():
+    with pytest.raises(TypeError, match=r"`prior` is .*; a function f\(x, noise_std\) is one as Denoiser\(f\)"):
+        half_quadratic_splitting(Identity(), jnp.zeros((1, 4, 4, 1)), lambda x, noise_std: x, noise_std=1.0)

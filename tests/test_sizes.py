@@ -37,6 +37,7 @@ def test_targets(wanted, size, kept):
         ({}, "`scale` and `size`"),
         ({"scale": 2, "size": 9}, "`scale` and `size`"),
         ({"scale": 0}, "`scale` is 0"),
+        ({"scale": 2, "fit": "cover"}, "`fit` is 'cover', but no `size` is given"),
         ({"scale": float("nan")}, "`scale` is nan"),
         ({"size": 0}, "`size` is 0"),
         ({"size": (None, None)}, "`size` is"),

@@ -419,6 +419,8 @@ def test_what_is_known_may_differ_from_picture_to_picture():
         Upscaler(make_model(projection=False)).upscale(lr[0], noise_std=3)
     with pytest.raises(ConfigError, match="exclude each other"):
         upscaler.upscale(lr[0], blur=1.0, physics=Decimation(2))
+    with pytest.raises(ConfigError, match="`batch_size` is 0; it must be at least 1"):
+        Upscaler(make_model(), batch_size=0)
     with pytest.raises(ConfigError, match="the scale is 3; this model enlarges by 2"):
         upscaler.upscale(lr[0], physics=Decimation(3))
     with pytest.raises(ConfigError, match="`blur` has an entry each for 2 pictures, not for 3"):
@@ -505,3 +507,8 @@ def test_a_hundred_pictures_each_with_its_kernel_and_noise_are_one_compilation()
         alone = upscaler.upscale_batch(lr[i : i + 1], scale=3, blur=kernels[i], noise_std=noise[i])
         np.testing.assert_allclose(hr[i], alone[0], atol=5e-3)
     assert upscaler.compilations + upscaler.cache_hits == 2
+
+
+def test_a_name_is_no_physics(unchecked_shapes):
+    with pytest.raises(ConfigError, match="`physics` is 'bicubic'; it is an object"):
+        Upscaler(make_model()).upscale(np.full((8, 8, 3), 9.0, np.float32), physics="bicubic")

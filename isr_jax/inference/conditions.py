@@ -20,6 +20,10 @@ MAX_BLUR = 100
 """Largest standard deviation that a Gaussian may have, HR pixels: a kernel of 601 x 601."""
 
 
+SUM_ERROR = 0.02
+"""By so much the sum of a kernel may differ from 1."""
+
+
 class Conditions(NamedTuple):
     """Of the pictures of one batch."""
 
@@ -52,21 +56,27 @@ def blur_kernels(blur: Blur, *, color: bool = False) -> Any:
       blur: As `Blur` above.
       color: Whether three axes are (k, k, C), as of one picture, instead of (N, k, k).
     Raises:
-      ConfigError: If it is none of those.
+      ConfigError: If it is none of those, or the sum of a kernel is not 1.
     """
-    numbers = [blur] if isinstance(blur, int | float) else blur
-    if isinstance(numbers, list | tuple) and all(isinstance(n, int | float) for n in numbers):
+    numbers = blur.tolist() if isinstance(blur, np.ndarray | np.generic) and blur.ndim < 2 else blur
+    numbers = [numbers] if isinstance(numbers, int | float) else numbers
+    if isinstance(numbers, list | tuple) and all(isinstance(n, int | float | np.number) for n in numbers):
         usable = all(map(math.isfinite, numbers)) and all(0 <= n <= MAX_BLUR for n in numbers[:2])
         if len(numbers) not in (1, 2, 3) or not usable:
             raise ConfigError(
                 f"`blur` is {blur}; give a standard deviation from 0 to {MAX_BLUR}, or two and an angle in degrees"
             )
-        angle = math.radians(numbers[2]) if len(numbers) == 3 else 0.0
+        angle = math.radians(float(numbers[2])) if len(numbers) == 3 else 0.0
         return as_kernels(np.asarray(gaussian_kernel((float(numbers[0]), float(numbers[1 % len(numbers)])), angle)))
     if not isinstance(blur, list | tuple):
         blur = np.asarray(blur)
         blur = blur[None] if color and blur.ndim == 3 else blur
-    return as_kernels(blur)
+    kernels = as_kernels(blur)
+    sums = np.asarray(kernels, np.float64).sum((1, 2))
+    worst = float(sums.flat[np.argmax(np.abs(sums - 1))])
+    if abs(worst - 1) > SUM_ERROR:
+        raise ConfigError(f"the blur kernel has the sum {worst:.4g}; a blur keeps the brightness: divide it by its sum")
+    return kernels
 
 
 def check_levels(model: Any, name: str, noise_std: Any, jpeg: Any) -> None:
@@ -117,6 +127,8 @@ def make_conditions(
     """
     if physics is not None and blur is not None:
         raise ConfigError("`physics` and `blur` exclude each other: give one")
+    if physics is not None and not isinstance(physics, Physics):
+        raise ConfigError(f"`physics` is {physics!r:.40}; it is an object, as isr_jax.Bicubic(4)")
     if physics is None:
         kernel = None if blur is None else blur_kernels(blur)
         name = "bicubic" if config.physics == "blur" and kernel is None else config.physics

@@ -44,6 +44,8 @@ DRAWN = 0.5
 """Share of equal neighbours from which on a picture is drawn, or a screenshot."""
 SLIGHT_NOISE = 0.1
 """Share of equal neighbours from which on there is hardly noise, which would make edges steeper than they are."""
+EQUAL_NOISE = 0.5
+"""Noise that leaves half of the neighbours equal: of more, pixels that differ are drawn so."""
 DRAWN_BLUR = 0.4
 """LR pixels: of drawn pictures a narrower blur is not told, for most of them are as sharp as pixels allow."""
 PARTLY_DRAWN = 0.2
@@ -212,6 +214,7 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
       ConfigError: If the scale is not positive.
       UserError: If the file cannot be read.
       TypeError: If it is no picture.
+      ValueError: If values are not finite, or those of floating point on 0..1.
     Examples:
       >>> print(isr_jax.estimate_degradation(np.zeros((32, 32), np.uint8)))
       blur: cannot tell, noise 0.0, no JPEG
@@ -250,11 +253,14 @@ def _blur_and_noise(
     # The network was trained on colours, whose luma averages the noise of three channels.
     colour = pixels.shape[2] == 3 and bool((pixels[..., 0] != pixels[..., 1]).any())
     noise_std = min(noise_std, 1.1 * most_noise(sample.windows) / LUMA_NOISE) * (1 if colour else LUMA_NOISE)
+    if sample.equal > DRAWN and jpeg is None:  # of noise only a few neighbours are equal
+        noise_std = min(noise_std, EQUAL_NOISE)
     noise_std = round(noise_std, 2)
     if sample.textured == 0:
         return None, None, noise_std, 0.0, ("flat: there is nothing in it that a blur would change",)
     # By half more than the edge allows, for the width is estimated and the edge need not be whole.
-    ruled_out = sample.equal > SLIGHT_NOISE and not coarse and width > 1.5 * TRAINED_SCALE * widest(sample.windows)
+    steepest = {} if sample.equal > SLIGHT_NOISE else {"noise_std": noise_std, "beyond": 1e-3}
+    ruled_out = not coarse and width > 1.5 * TRAINED_SCALE * widest(sample.windows, **steepest)
     if sample.equal > DRAWN and (coarse or ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
         return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
     if ruled_out:
@@ -275,9 +281,16 @@ def _blur_and_noise(
     return blur, round(width * unit, 3), noise_std, confidence, ()
 
 
-def widest(windows: Float[np.ndarray, "windows side side"]) -> float:
-    """Returns the width (pixels) of the widest Gaussian behind which neighbours can differ as much as here."""
-    steepest = max(float(np.abs(np.diff(windows, axis=axis)).max()) for axis in (1, 2))
+def widest(windows: Float[np.ndarray, "windows side side"], *, noise_std: float = 0.0, beyond: float = 0.0) -> float:
+    """Returns the width (pixels) of the widest Gaussian behind which neighbours can differ as much as here.
+
+    Args:
+      windows: Of the picture.
+      noise_std: Of the windows; six times that are no edge.
+      beyond: Share of the steps between neighbours that may be larger, as those of hot pixels.
+    """
+    steps = np.abs(np.concatenate([np.diff(windows, axis=axis).ravel() for axis in (1, 2)]))
+    steepest = float(np.quantile(steps, 1 - beyond)) - 6 * noise_std
     return 0.5 / NormalDist().inv_cdf(0.5 + 0.5 * min(max(steepest / float(np.ptp(windows)), 1e-6), 1 - 1e-6))
 
 
@@ -293,9 +306,15 @@ def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], Fo
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape or pixels.dtype.kind not in "uf":
-        raise TypeError(f"a picture is a path, bytes, a Pillow image or an array (H, W, 1 or 3), not {picture!r:.80}")
+        what = f"{pixels.dtype} of shape {pixels.shape}" if pixels.ndim else f"{picture!r:.80}"
+        raise TypeError(f"a picture is a path, bytes, a Pillow image or an array (H, W, 1 or 3), not {what}")
+    if pixels.dtype.kind == "f":
+        if not np.isfinite(pixels).all():
+            raise ValueError("a picture has values that are NaN or infinite")
+        if 0 < (largest := float(pixels.max())) <= 1:
+            raise ValueError(f"no value of this floating-point picture is above {largest:.3g}; they are on 0..255")
     if pixels.dtype not in (np.uint8, np.uint16):
-        pixels = np.clip(np.round(np.nan_to_num(pixels)), 0, 255).astype(np.uint8)
+        pixels = np.clip(np.round(pixels), 0, 255).astype(np.uint8)
     return pixels, None
 
 

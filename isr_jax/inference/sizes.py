@@ -68,6 +68,8 @@ def choose_target(
     if fit not in get_args(Fit):
         raise ConfigError(f"`fit` is {fit!r}; choose {', '.join(get_args(Fit))}")
     if scale is not None:
+        if fit != "contain":
+            raise ConfigError(f"`fit` is {fit!r}, but no `size` is given that the picture would not fit: leave it out")
         if not 0 < scale < math.inf:
             raise ConfigError(f"`scale` is {scale}; choose a positive factor")
         whole = scaled_size(shape, scale)

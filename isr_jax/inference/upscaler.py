@@ -135,6 +135,8 @@ class Upscaler:
         config = model.config
         if num_stages is not None and not 1 <= num_stages <= config.num_stages:
             raise ConfigError(f"`num_stages` is {num_stages}; {name} has stages 1 to {config.num_stages}")
+        if batch_size < 1:
+            raise ConfigError(f"`batch_size` is {batch_size}; it must be at least 1")
         check_levels(model, name, noise_std, jpeg)
         self.config, self.name, self.ensemble, self.batch_size = config, name, ensemble, batch_size
         self.num_stages = config.num_stages if num_stages is None else num_stages
@@ -326,7 +328,7 @@ class Upscaler:
             yield np.empty((*stages, 0, height * factor, width * factor, channels), dtype)
             return
         wanted = Wanted(unit, dtype, all_stages, self.ensemble, strength, reserve, progress)
-        largest = max(1, min(self.batch_size, MAX_BATCH_PIXELS // (height * width * factor**2)))
+        largest = min(self.batch_size, max(1, MAX_BATCH_PIXELS // (height * width * factor**2)))
         size = math.ceil(count / math.ceil(count / largest))
         if count > 1:
             size = math.ceil(size / self._runner.num_devices) * self._runner.num_devices

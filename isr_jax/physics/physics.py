@@ -199,6 +199,8 @@ class Physics(struct.PyTreeNode, kw_only=True):
 
     def __matmul__(self, other: "Physics") -> "Physics":
         """Returns the composition: first `other`, then this."""
+        if not isinstance(other, Physics):
+            return NotImplemented
         return Composed(outer=self, inner=other)
 
 

@@ -68,6 +68,7 @@ def half_quadratic_splitting(
     Returns: The pictures (N, H, W, C), not clipped.
     Raises:
       ConfigError: If the data step does not solve, is none for this physics, or `num_stages` is below 1.
+      TypeError: If the prior is a function.
       ValueError: If the observation has not four axes.
     References: Geman & Yang 1995, Nonlinear image recovery with half-quadratic regularization; Zhang et al. 2021,
       Plug-and-play image restoration with deep denoiser prior.
@@ -119,6 +120,7 @@ def proximal_gradient(
     Returns: The pictures (N, H, W, C), not clipped.
     Raises:
       ConfigError: If the data step solves, or `num_stages` is below 1.
+      TypeError: If the prior is a function.
       ValueError: If the observation has not four axes.
     References: Beck & Teboulle 2009, A fast iterative shrinkage-thresholding algorithm for linear inverse problems;
       Venkatakrishnan, Bouman & Wohlberg 2013, Plug-and-play priors for model based reconstruction.
@@ -164,6 +166,8 @@ def _solve(
     momenta: Float[Array, " stages"],
 ) -> Images:
     """Runs the stages: extrapolation, data step, prior."""
+    if not hasattr(prior, "init_carry"):
+        raise TypeError(f"`prior` is {prior!r:.60}; a function f(x, noise_std) is one as Denoiser(f)")
     y = jnp.asarray(y, jnp.float32)
     prepared, prior = data_step.prepare(physics, y), fold_weight_norm(prior)
 
