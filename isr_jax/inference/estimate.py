@@ -306,7 +306,7 @@ def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], Fo
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape or pixels.dtype.kind not in "uf":
-        what = f"{pixels.dtype} of shape {pixels.shape}" if pixels.ndim else f"{picture!r:.80}"
+        what = f"{pixels.dtype} of shape {np.shape(picture)}" if np.ndim(picture) else f"{picture!r:.80}"
         raise TypeError(f"a picture is a path, bytes, a Pillow image or an array (H, W, 1 or 3), not {what}")
     if pixels.dtype.kind == "f":
         if not np.isfinite(pixels).all():
