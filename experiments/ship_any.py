@@ -116,7 +116,7 @@ def milestones(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     before = read_metadata(find_model(start)).get("history", []) if start else []
     history = [entry for entry in before if "pixels" in entry]
     origin = "the run above" if history else Path(start).stem if start else "scratch"
-    for one in [*runs[:-1], *arguments.beside, arguments.run]:
+    for one in [*runs[:-1], *filter(Path.is_dir, arguments.beside), arguments.run]:
         config, steps = json.loads((one / "config.json").read_text()), read_metadata(find_model(one))["step"]
         data = config["data"]
         pixels = steps * data["batch_size"] * data["patch_size"] ** 2

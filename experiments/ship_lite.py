@@ -97,8 +97,9 @@ def with_ancestors(run: Path) -> tuple[list[Path], str]:
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
     """Adds what `load_mean` asks for."""
-    parser.add_argument("--beside", type=Path, nargs="*", default=[], metavar="RUN", help="others from the same start")
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], metavar="RUN", help="others, or model files")
     parser.add_argument("--parts", type=float, nargs="*", default=[], help="of the start, those beside, and the run")
+    parser.add_argument("--said", help="what the card tells of the parts, if not each run's")
 
 
 def load_mean(arguments: argparse.Namespace) -> Any:
@@ -118,7 +119,9 @@ def load_mean(arguments: argparse.Namespace) -> Any:
 
 
 def mixture(arguments: argparse.Namespace) -> dict[Path, str]:
-    """Returns of each run that `load_mean` mixes with the start what a card tells of it."""
+    """Returns of each run that `load_mean` mixes with the start what a card tells of it; of model files nothing."""
+    if arguments.said:
+        return {arguments.run: f", {arguments.said}"}
     runs = [*arguments.beside, arguments.run]
     start, *parts = arguments.parts or [1]
     return {run: f", of which {start:g} is mixed with {p:g} of this" for run, p in zip(runs, parts, strict=False)}
@@ -134,7 +137,7 @@ def history_of(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         history = before.get("history", [])
         origin = f"isr-lite-x{before['config']['scale']}-free" if arguments.free else Path(start).stem
     gpus = [folder.resolve() for folder in arguments.gpu]
-    for run in [*runs[:-1], *arguments.beside, arguments.run]:
+    for run in [*runs[:-1], *filter(Path.is_dir, arguments.beside), arguments.run]:
         config, steps = json.loads((run / "config.json").read_text()), read_metadata(find_model(run))["step"]
         data = config["data"]
         # The median: a run may have been paused.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SLOW = ("camera", "stages")
+SLOW = ("camera", "stages", "training")
 """The longest: `make docs` and `make test-slow` run them."""
 NOTEBOOKS = [
     pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])

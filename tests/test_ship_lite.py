@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from test_unrolled import build
 
-from experiments.ship_lite import load_mean
+from experiments.ship_lite import load_mean, mixture
 from isr_jax.config import ConfigError
 from isr_jax.models.model_file import load_model, save_model
 
@@ -26,3 +26,14 @@ def test_a_run_is_mixed_with_its_start_and_those_beside(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(alone), leaves[2], strict=True))
     with pytest.raises(ConfigError, match="a number for the start"):
         load_mean(argparse.Namespace(run=runs[2], beside=[runs[1]], parts=[0.5, 0.5]))
+
+
+def test_the_card_tells_each_part_or_what_is_said_instead(tmp_path):
+    beside, run = tmp_path / "beside", tmp_path / "run"
+    given = argparse.Namespace(run=run, beside=[beside], parts=[0.5, 0.2, 0.3], said=None)
+    assert mixture(given) == {
+        beside: ", of which 0.5 is mixed with 0.2 of this",
+        run: ", of which 0.5 is mixed with 0.3 of this",
+    }
+    given.said = "with what the start had learned"
+    assert mixture(given) == {run: ", with what the start had learned"}
