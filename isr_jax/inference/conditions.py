@@ -18,8 +18,6 @@ Blur = Any
 
 MAX_BLUR = 100
 """Largest standard deviation that a Gaussian may have, HR pixels: a kernel of 601 x 601."""
-
-
 SUM_ERROR = 0.02
 """By so much the sum of a kernel may differ from 1."""
 

@@ -21,6 +21,7 @@ from isr_jax.inference.estimate_enlargement import find_enlargement
 from isr_jax.inference.estimate_features import most_noise, sample_windows
 from isr_jax.inference.estimate_jpeg import find_jpeg
 from isr_jax.inference.estimate_network import believe
+from isr_jax.inference.intensities import grey_level
 from isr_jax.physics.jpeg_tables import quality_tables, table_quality
 from isr_jax.pictures.images import read_image
 from isr_jax.pictures.picture import Picture
@@ -44,6 +45,8 @@ DRAWN = 0.5
 """Share of equal neighbours from which on a picture is drawn, or a screenshot."""
 SLIGHT_NOISE = 0.1
 """Share of equal neighbours from which on there is hardly noise, which would make edges steeper than they are."""
+HOT = 1e-3
+"""Share of the steps in a photograph that may be those of hot pixels, and no edges."""
 EQUAL_NOISE = 0.5
 """Noise that leaves half of the neighbours equal: of more, pixels that differ are drawn so."""
 DRAWN_BLUR = 0.4
@@ -258,9 +261,12 @@ def _blur_and_noise(
     noise_std = round(noise_std, 2)
     if sample.textured == 0:
         return None, None, noise_std, 0.0, ("flat: there is nothing in it that a blur would change",)
+    if sample.equal > SLIGHT_NOISE:
+        bound = widest(sample.windows)
+    else:
+        bound = widest(sample.windows, noise_std=noise_std, beyond=HOT)
     # By half more than the edge allows, for the width is estimated and the edge need not be whole.
-    steepest = {} if sample.equal > SLIGHT_NOISE else {"noise_std": noise_std, "beyond": 1e-3}
-    ruled_out = not coarse and width > 1.5 * TRAINED_SCALE * widest(sample.windows, **steepest)
+    ruled_out = not coarse and width > 1.5 * TRAINED_SCALE * bound
     if sample.equal > DRAWN and (coarse or ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
         return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
     if ruled_out:
@@ -287,7 +293,7 @@ def widest(windows: Float[np.ndarray, "windows side side"], *, noise_std: float 
     Args:
       windows: Of the picture.
       noise_std: Of the windows; six times that are no edge.
-      beyond: Share of the steps between neighbours that may be larger, as those of hot pixels.
+      beyond: Share of the steps between neighbours that may be larger.
     """
     steps = np.abs(np.concatenate([np.diff(windows, axis=axis).ravel() for axis in (1, 2)]))
     steepest = float(np.quantile(steps, 1 - beyond)) - 6 * noise_std
@@ -309,8 +315,7 @@ def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], Fo
         what = f"{pixels.dtype} of shape {np.shape(picture)}" if np.ndim(picture) else f"{picture!r:.80}"
         raise TypeError(f"a picture is a path, bytes, a Pillow image or an array (H, W, 1 or 3), not {what}")
     if pixels.dtype.kind == "f":
-        if not np.isfinite(pixels).all():
-            raise ValueError("a picture has values that are NaN or infinite")
+        grey_level(pixels, 255)  # refuses what is not finite
         if 0 < (largest := float(pixels.max())) <= 1:
             raise ValueError(f"no value of this floating-point picture is above {largest:.3g}; they are on 0..255")
     if pixels.dtype not in (np.uint8, np.uint16):
