@@ -16,6 +16,7 @@ import isr_jax
 from isr_jax.config import ConfigError, UserError
 from isr_jax.inference.estimate import FoundJpeg, widest
 from isr_jax.inference.estimate_enlargement import find_enlargement
+from isr_jax.inference.estimate_features import without_frame
 from isr_jax.inference.estimate_jpeg import find_jpeg
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import read_image
@@ -169,6 +170,20 @@ def test_a_fine_pattern_in_a_photograph_rules_a_wide_blur_out(photo):
     estimate = isr_jax.estimate_degradation(pixels)
     assert estimate.blur is None
     assert "too steep" in estimate.remarks[0]
+
+
+def test_a_frame_of_one_colour_tells_nothing(photo):
+    blurred_photo = blurred(photo, 0.6).round().astype(np.uint8)
+    plain = isr_jax.estimate_degradation(blurred_photo)
+    for colour, width in ((0, ((50, 50), (0, 0))), (128, ((40, 0), (60, 9))), (255, ((13, 13), (13, 13)))):
+        framed = np.pad(blurred_photo, (*width, (0, 0)), constant_values=colour)
+        assert isr_jax.estimate_degradation(framed) == plain
+    # The blocks at the edge of a JPEG's bars are as sharp as the bars.
+    bars = np.pad(blurred_photo, ((53, 53), (0, 0), (0, 0)))
+    seen, without = (isr_jax.estimate_degradation(jpeg_bytes(p, quality=60)) for p in (bars, blurred_photo))
+    assert seen.blur_std == pytest.approx(without.blur_std, abs=0.25)
+    assert seen.jpeg == without.jpeg
+    assert without_frame(np.full((20, 30, 3), 7, np.uint8), jpeg=True).shape == (20, 30, 3)
 
 
 def test_patterns_are_drawn_and_not_noise():

@@ -18,7 +18,7 @@ from PIL import Image, JpegImagePlugin
 
 from isr_jax.config import ConfigError
 from isr_jax.inference.estimate_enlargement import find_enlargement
-from isr_jax.inference.estimate_features import most_noise, sample_windows
+from isr_jax.inference.estimate_features import most_noise, sample_windows, without_frame
 from isr_jax.inference.estimate_jpeg import find_jpeg
 from isr_jax.inference.estimate_network import believe
 from isr_jax.inference.intensities import grey_level
@@ -231,8 +231,11 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
     if jpeg is None and (found := find_jpeg(pixels)):
         tables = quality_tables(found.quality)[: 1 if pixels.shape[2] == 1 else 2]
         jpeg = FoundJpeg(quality=found.quality, tables=_as_numbers(tables), sampling=found.sampling, shift=found.shift)
-    enlarged = find_enlargement(pixels, jpeg=jpeg is not None)
-    blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(pixels, scale, jpeg)
+    inner = without_frame(pixels, jpeg=jpeg is not None)
+    enlarged = find_enlargement(inner, jpeg=jpeg is not None)
+    whole = sample_windows(pixels)
+    drawn = whole is not None and whole.equal > DRAWN  # a chart's frame says so, too
+    blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(inner, scale, jpeg, drawn=drawn)
     return Estimate(
         scale=scale,
         blur=blur,
@@ -246,7 +249,7 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
 
 
 def _blur_and_noise(
-    pixels: np.ndarray, scale: float | int, jpeg: FoundJpeg | None
+    pixels: np.ndarray, scale: float | int, jpeg: FoundJpeg | None, *, drawn: bool
 ) -> tuple[Any, float | None, float | None, float, tuple]:
     sample = sample_windows(pixels)
     if sample is None:
@@ -267,7 +270,7 @@ def _blur_and_noise(
         bound = widest(sample.windows, noise_std=noise_std, beyond=HOT)
     # By half more than the edge allows, for the width is estimated and the edge need not be whole.
     ruled_out = not coarse and width > 1.5 * TRAINED_SCALE * bound
-    if sample.equal > DRAWN and (coarse or ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
+    if (drawn or sample.equal > DRAWN) and (coarse or ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
         return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
     if ruled_out:
         return None, None, noise_std, 0.0, ("its edges are too steep for the blur that it seems to have",)
