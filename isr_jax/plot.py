@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from isr_jax.__main__ import run
-from isr_jax.command_line import Positional, parse_arguments
+from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError
 
 
@@ -15,7 +15,7 @@ class Arguments:
 
     run: Annotated[Path, Positional]
     """Run folder."""
-    output: Path | None = None
+    output: Annotated[Path | None, arg(aliases=["-o"])] = None
     """Where the PNG goes; RUN/curves.png if not given."""
 
 

@@ -8,7 +8,6 @@ RUN/status.json says the same. It calls `isr_jax.training.loop.fit`.
 ``isr-jax train --follow RUN`` shows a run that another process trains, until it ends; its exit code is that of the run.
 """
 
-import dataclasses
 import os
 import runpy
 import sys
@@ -44,6 +43,8 @@ def main(argv: list[str] | None = None) -> int | None:
         rest.remove("--plan")
     if config is not None:
         config = parse_fields(config, rest)
+    if workdir == "":
+        raise ConfigError(f"--workdir is empty: name the run folder; {_USAGE}")
     folder = None if workdir is None else Path(workdir)
     if folder is not None and folder.suffix == ".tar" and not folder.is_dir() and not plan:
         from isr_jax.training.archive import unpack_run  # here and below: help and errors need not wait for JAX
@@ -76,9 +77,7 @@ def load_run(folder: Path) -> TrainConfig:
     path = folder / "config.json"
     if not path.is_file():
         raise ConfigError(f"{folder} holds no config.json, no run was begun there: give a configuration; {_USAGE}")
-    config = read_config(TrainConfig, path)
-    # What a session before was allowed is not allowed to this one.
-    return dataclasses.replace(config, checkpoint=dataclasses.replace(config.checkpoint, allow_changes=False))
+    return read_config(TrainConfig, path)
 
 
 def load_config(path: Path) -> TrainConfig:
@@ -126,11 +125,17 @@ def _follow(argv: list[str]) -> int:
 
 
 def _take(arguments: list[str], name: str) -> tuple[list[str], str | None]:
-    """Takes `--name value` or `--name=value` out of the arguments."""
+    """Takes `--name value` or `--name=value` out of the arguments.
+
+    Raises:
+      ConfigError: If nothing follows the name.
+    """
     for i, argument in enumerate(arguments):
         if argument.startswith(name + "="):
             return arguments[:i] + arguments[i + 1 :], argument[len(name) + 1 :]
-        if argument == name and i + 1 < len(arguments):
+        if argument == name:
+            if i + 1 == len(arguments) or arguments[i + 1].startswith("--"):
+                raise ConfigError(f"{name} needs a folder behind it; {_USAGE}")
             return arguments[:i] + arguments[i + 2 :], arguments[i + 1]
     return arguments, None
 

@@ -88,7 +88,31 @@ def change_the_record(checkpoint):
     path.write_text(text.replace('"augment": true', '"augment": null'))
 
 
-DAMAGES = [truncate, flip_a_bit, empty, lose_the_state, lose_the_record, break_the_record, change_the_record]
+def lose_the_shapes(checkpoint):
+    shutil.rmtree(checkpoint / "state" / "d")
+
+
+def empty_the_manifest(checkpoint):
+    (checkpoint / "state" / "manifest.ocdbt").write_bytes(b"")
+
+
+def break_the_metadata(checkpoint):
+    path = checkpoint / "state" / "_METADATA"
+    path.write_text(path.read_text()[:-40])
+
+
+DAMAGES = [
+    lose_the_shapes,
+    empty_the_manifest,
+    break_the_metadata,
+    truncate,
+    flip_a_bit,
+    empty,
+    lose_the_state,
+    lose_the_record,
+    break_the_record,
+    change_the_record,
+]
 
 
 def test_what_was_saved_comes_back(saved):

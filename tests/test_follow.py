@@ -60,7 +60,8 @@ def test_a_stopped_run_ends_with_its_own_exit_code(tmp_path, capsys):
     assert said == "stopped at step 30 of 100 by max_minutes=9; the same command goes on"
 
 
-def test_a_failed_and_a_killed_run_end_in_one_line(tmp_path, capsys):
+def test_a_failed_and_a_killed_run_end_in_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("isr_jax.training.follow.START_SECONDS", 0.1)
     write_run(tmp_path, "failed", reason="step 31 is not finite")
     assert exit_code(main, [f"--follow={tmp_path}"]) == 1
     assert capsys.readouterr().err == f"isr-jax: {tmp_path}: the run failed at step 30 of 100: step 31 is not finite\n"
@@ -72,17 +73,30 @@ def test_a_failed_and_a_killed_run_end_in_one_line(tmp_path, capsys):
         follow(tmp_path)
 
 
-def test_what_is_no_run_and_what_is_no_command_line_end_in_one_line(tmp_path, capsys):
+def test_what_is_no_run_and_what_is_no_command_line_end_in_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("isr_jax.training.follow.START_SECONDS", 0.1)
     for arguments, code, named in (
         (["--follow", str(tmp_path)], 1, "no run folder (yet)"),
         (["--follow", str(tmp_path / "nowhere")], 1, "no run folder (yet)"),
-        (["--follow"], 2, "one run folder"),
+        (["--follow"], 2, "needs a folder behind it"),
         (["--follow", str(tmp_path), "--steps", "3"], 2, "one run folder"),
     ):
         assert exit_code(main, arguments) == code
         said = capsys.readouterr().err
         assert named in said
         assert said.count("\n") == 1
+
+
+def test_a_run_that_is_being_started_is_waited_for(tmp_path, capsys):
+    run = tmp_path / "run"
+    watch = Watch(run)
+    time.sleep(0.2)
+    write_run(run, steps=0, pid=process_that_has_ended())
+    time.sleep(0.2)
+    write_run(run, steps=10)
+    wait_for("step 10 of 100", capsys)
+    write_status(run, "complete", 100)
+    assert watch.end() == 0
 
 
 class Watch:

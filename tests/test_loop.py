@@ -15,7 +15,10 @@ import pytest
 from safetensors.numpy import load_file
 
 import isr_jax
+from isr_jax.__main__ import exit_code
 from isr_jax.config import CheckpointConfig, EvalConfig, OptimizerConfig, ScheduleConfig, UserError
+from isr_jax.train import load_run
+from isr_jax.train import main as train
 from isr_jax.training.run_folder import RunFolder
 from tests.small_run import assert_same_state, fresh_state, last_state, small_config
 from tests.test_datasets import write_photos
@@ -91,6 +94,66 @@ def test_a_failed_run_says_so(folder, tmp_path):
     said = status(tmp_path / "run")
     assert said["state"] == "failed"
     assert "empty has no pictures" in said["reason"]
+
+
+def test_what_is_refused_leaves_the_status_of_the_run(folder, tmp_path):
+    config = small_config(folder, steps=3)
+    isr_jax.fit(config, tmp_path / "run", quiet=True)
+    before = status(tmp_path / "run")
+    allowed = CheckpointConfig(allow_changes=True)
+    for other in (dataclasses.replace(config, seed=5), dataclasses.replace(config, steps=2, checkpoint=allowed)):
+        with pytest.raises(UserError, match=r"another seed|has done 3 steps, more than the 2"):
+            isr_jax.fit(other, tmp_path / "run", quiet=True)
+        assert status(tmp_path / "run") == before
+        assert load_run(tmp_path / "run") == config
+
+
+def test_a_session_with_changes_goes_on_as_it_is_even_if_it_has_saved_nothing(folder, tmp_path):
+    config, run = small_config(folder, steps=3), tmp_path / "run"
+    isr_jax.fit(config, run, quiet=True)
+    allowed = CheckpointConfig(every=1000, allow_changes=True)
+    changed = small_config(folder, steps=9, schedule=ScheduleConfig(learning_rate=2e-3), checkpoint=allowed)
+
+    def fail(step, values):
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        isr_jax.fit(changed, run, callback=fail, quiet=True)
+    assert isr_jax.fit(load_run(run), run, quiet=True).state == "complete"
+    assert load_run(run).schedule.learning_rate == 2e-3
+    assert not load_run(run).checkpoint.allow_changes  # what is saved now is of this configuration
+    with pytest.raises(UserError, match="another seed"):
+        isr_jax.fit(dataclasses.replace(load_run(run), seed=5), run, quiet=True)
+
+
+def test_the_status_tells_what_is_on_disk(folder, tmp_path):
+    seen = []
+
+    def look(step, values):
+        finished = [int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdecimal()]
+        seen.append((status(tmp_path / "run")["step"], max(finished, default=0)))
+
+    isr_jax.fit(small_config(folder, steps=24), tmp_path / "run", callback=look, quiet=True)
+    assert all(told <= finished for told, finished in seen)
+    assert seen[-1][0] > 0
+
+
+def test_a_run_folder_without_a_name_is_refused(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="workdir is empty"):
+        isr_jax.fit(small_config(folder), "", quiet=True)
+    for arguments in (["--workdir", ""], ["--workdir="], ["--workdir"], ["--workdir", "--steps", "3"]):
+        assert exit_code(train, arguments) == 2
+        assert "--workdir" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_steps_are_as_many_as_are_counted(folder, tmp_path):
+    for change in ({"steps": 10**10}, {"steps_per_call": 3 * 10**9}):
+        with pytest.raises(UserError, match="at most"):
+            small_config(folder, **change)
+    with pytest.raises(UserError, match=r"epochs=1e\+12 are .* at most"):
+        isr_jax.fit(small_config(folder, steps=0, epochs=1e12), tmp_path / "run", quiet=True)
 
 
 def test_two_runs_cannot_share_a_folder(folder, tmp_path):

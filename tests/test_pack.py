@@ -193,6 +193,7 @@ DAMAGES = {
     "a list": (lambda p, path: rewritten(p, path, lambda m: [1]), "is a zip file, but no pack"),
     "newer": (lambda p, path: rewritten(p, path, lambda m: {**m, "version": 2}), "is a pack of version 2"),
     "no sources": (lambda p, path: rewritten(p, path, lambda m: {**m, "sources": 3}), "its manifest is damaged"),
+    "nothing in it": (lambda p, path: rewritten(p, path, lambda m: {**m, "sources": []}), "its manifest is damaged"),
     "no hash": (lambda p, path: rewritten(p, path, set_first("sha256", "xyz")), "its manifest is damaged"),
     "a path": (lambda p, path: rewritten(p, path, set_first("name", "../../x.png")), "its manifest is damaged"),
     "lost": (lambda p, path: rewritten(p, path, members={"0/HR/000003": None}), "is damaged at photos, alpha"),

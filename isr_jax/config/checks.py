@@ -98,6 +98,9 @@ def interval_seconds(text: str) -> float:
 Interval = Annotated[int | str, Every()]
 Count = Annotated[int, Within(1)]
 Natural = Annotated[int, Within(0)]
+MOST_STEPS = 2**31 - 1
+"""Of a training: they are counted in 32 bits."""
+Steps = Annotated[int, Within(0, MOST_STEPS)]
 Positive = Annotated[float, Within(0, open_least=True)]
 NotNegative = Annotated[float, Within(0)]
 Fraction = Annotated[float, Within(0, 1)]

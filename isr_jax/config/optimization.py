@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from isr_jax.config.checks import (
+    MOST_STEPS,
     Config,
     ConfigError,
     Count,
@@ -13,6 +14,7 @@ from isr_jax.config.checks import (
     Natural,
     NotNegative,
     Positive,
+    Steps,
     Within,
     check_name,
     locate,
@@ -130,11 +132,11 @@ class ScheduleConfig(Config):
     that is not known from the start); or module:function, as `isr_jax.training.schedules` has."""
     learning_rate: Positive = 1e-3
     """The largest learning rate."""
-    warmup_steps: Natural = 0
+    warmup_steps: Steps = 0
     """Steps over which the rate rises linearly from 0."""
     final_fraction: Fraction = 0.01
     """Of "cosine" and "wsd": the last rate, as a fraction of the largest."""
-    decay_steps: Annotated[int, Within(2)] = 2000
+    decay_steps: Annotated[int, Within(2, MOST_STEPS)] = 2000
     """Of "wsd": the last steps, over which the rate falls; 10 to 20 % of all are enough (arXiv 2405.18392)."""
     milestones: tuple[Annotated[float, Within(0, 1, open_least=True, open_most=True)], ...] = (0.5, 0.8)
     """Of "multistep": when the rate falls, as fractions of all steps."""

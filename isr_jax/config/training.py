@@ -12,6 +12,7 @@ from isr_jax.config.checks import (
     Interval,
     Natural,
     NotNegative,
+    Steps,
     Within,
 )
 from isr_jax.config.degradation import SYNTHESIS_REMOVED, DegradationConfig
@@ -185,11 +186,11 @@ class TrainConfig(Config):
     """Saving and resuming."""
     eval: EvalConfig = field(default_factory=EvalConfig)
     """Validation and records."""
-    steps: Natural = 0
+    steps: Steps = 0
     """Optimiser iterations of the whole run; 0: given by `epochs`."""
     epochs: NotNegative = 0.0
     """Passes over the data of the whole run, instead of `steps`."""
-    steps_per_call: Count = 1
+    steps_per_call: Annotated[int, Within(1, 10_000)] = 1
     """Largest number of steps in one call of the compiled program, in the same bits as one by one: small networks are
     faster with 50 or so, where what happens between two calls counts. More than 1 needs data.placement="memory"."""
     precision: Literal["model", "float32", "tf32", "bfloat16"] = "model"

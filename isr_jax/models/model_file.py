@@ -47,7 +47,7 @@ def find_model(model: str | os.PathLike) -> Path:
     if path.is_dir():
         if (path / MODEL_FILE).is_file():
             return path / MODEL_FILE
-        raise ConfigError(f"{path} holds no {MODEL_FILE} (yet): train writes it at its first evaluation")
+        raise ConfigError(f"{path} holds no {MODEL_FILE} (yet): train writes it at its first save")
     if not path.is_file():
         names = ", ".join(shipped_models()) or "none so far"
         nearest = did_you_mean(str(model), shipped_models())

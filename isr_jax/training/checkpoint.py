@@ -1,10 +1,10 @@
 """Checkpoints: asynchronous, atomic saves by Orbax; the newest is restored, the last few and the best are kept.
 
 A checkpoint holds the state's arrays, and a record: configuration, fingerprint of the data, best score, what was done
-about steps that were not finite, and the checksums of the arrays and of the record itself. They are made of what is in
-memory and are part of the save, so that there is no moment at which a checkpoint is whole and they are not; a flipped
-bit on the way to the disk or on it is found when the checkpoint is restored. One that is damaged is moved to
-RUN/damaged, and the newest whole one is used.
+about steps that were not finite, the shapes of the arrays, and the checksums of the arrays and of the record itself.
+They are made of what is in memory and are part of the save, so that there is no moment at which a checkpoint is whole
+and they are not; a flipped bit on the way to the disk or on it is found when it is restored. One that is damaged is
+moved to RUN/damaged, and the newest whole one is used.
 """
 
 import contextlib
@@ -110,10 +110,10 @@ class Checkpoints:
           UserError: If it is of another configuration, network, seed or data.
           _DamageError: If it is damaged.
         """
-        record, found = _read_record(self._checkpointer, checkpoint, self._folder)
+        record = _read_record(self._checkpointer, checkpoint, self._folder)
         if not self._allow_changes:
             check_resumable(record, self._record, checkpoint.step, self._folder)
-        loaded = _read_arrays(self._checkpointer, checkpoint, self._folder, record, found, like)
+        loaded = _read_arrays(self._checkpointer, checkpoint, self._folder, record, like)
         rate_factor = np.float32(record.get("rate_factor", 1.0))
         factor = jax.make_array_from_callback((), like.rate_factor.sharding, lambda _: rate_factor)
         before, now = _first_folder(record), _first_folder(self._record)
@@ -153,6 +153,7 @@ class Checkpoints:
         arrays = _arrays(state)
         record: dict[str, Any] = {
             **self._record,
+            "arrays": _shapes(arrays),
             "best": best,
             "failures": failures,
             "rate_factor": float(to_host(state.rate_factor)),
@@ -226,8 +227,8 @@ def copy_newest(run: Path, config: TrainConfig, folder: Path) -> int:
             shutil.copytree(run / "checkpoints" / str(step), copy)
             with ocp.training.Checkpointer(str(copy.parent.absolute())) as checkpointer:
                 checkpoint = next(c for c in checkpointer.checkpoints if c.step == step)
-                record, found = _read_record(checkpointer, checkpoint, run)
-                _read_arrays(checkpointer, checkpoint, run, record, found, like)
+                record = _read_record(checkpointer, checkpoint, run)
+                _read_arrays(checkpointer, checkpoint, run, record, like)
             return step
         except (OSError, shutil.Error, StopIteration, _DamageError) as error:
             damaged[step] = str(error)  # or it was removed meanwhile: then there is a newer one
@@ -246,8 +247,8 @@ def _finished(run: Path) -> set[int]:
         return set()
 
 
-def _read_record(checkpointer: Any, checkpoint: Any, folder: Path) -> tuple[dict[str, Any], list[Any]]:
-    """Returns the record of a checkpoint, and the shapes of its arrays.
+def _read_record(checkpointer: Any, checkpoint: Any, folder: Path) -> dict[str, Any]:
+    """Returns the record of a checkpoint.
 
     Raises:
       UserError: If it is of a version before.
@@ -265,17 +266,19 @@ def _read_record(checkpointer: Any, checkpoint: Any, folder: Path) -> tuple[dict
     rest = {name: value for name, value in record.items() if name != "checksums"}
     if checksums and checksums["record"] != _record_checksum(rest):
         raise _DamageError("its record is not what was saved")
+    if "arrays" not in record:  # saved by a version before
+        record = {**record, "arrays": found}
+    if not record["arrays"]:  # what Orbax says where it cannot read them
+        raise _DamageError("the shapes of its arrays cannot be read")
     if "erd" in record["config"].get("model", {}):  # what the prior was called before there could be others
         raise UserError(
             f"{folder} was begun by an older isr_jax, whose checkpoints this one cannot go on with: choose "
             f"another run folder (workdir); checkpoint.init_from={folder} takes its weights"
         )
-    return record, found
+    return record
 
 
-def _read_arrays(
-    checkpointer: Any, checkpoint: Any, folder: Path, record: dict[str, Any], found: list[Any], like: TrainState
-) -> Any:
+def _read_arrays(checkpointer: Any, checkpoint: Any, folder: Path, record: dict[str, Any], like: TrainState) -> Any:
     """Returns the arrays of a checkpoint, on the devices of those of `like`.
 
     Raises:
@@ -283,7 +286,7 @@ def _read_arrays(
       _DamageError: If they are damaged.
     """
     arrays = _arrays(like)
-    if found != _shapes(arrays):
+    if record["arrays"] != _shapes(arrays):
         raise UserError(
             f"{folder}/checkpoints/{checkpoint.step} is of another network or optimiser: choose another run "
             f"folder (workdir); checkpoint.init_from={folder} takes its weights"
@@ -305,8 +308,9 @@ def _arrays(state: TrainState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in fields if name != "rate_factor"}
 
 
-def _shapes(tree: Any) -> list[tuple[tuple[int, ...], str]]:
-    return sorted((tuple(leaf.shape), str(np.dtype(leaf.dtype))) for leaf in jax.tree.leaves(tree))
+def _shapes(tree: Any) -> list[str]:
+    """Returns type and shape of every array, in an order that does not depend on the tree's."""
+    return sorted(f"{np.dtype(leaf.dtype)}{list(leaf.shape)}" for leaf in jax.tree.leaves(tree))
 
 
 def _state_checksum(arrays: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from isr_jax.training.records import RECORD, Progress, describe_evaluation, pars
 
 LINE_SECONDS = 60.0
 """Least time between two lines of progress, where there is no terminal."""
+START_SECONDS = 15.0
+"""How long a run may take to take up its folder."""
 
 
 def follow(folder: Path, *, seconds: float = 1.0) -> int:
@@ -25,8 +28,9 @@ def follow(folder: Path, *, seconds: float = 1.0) -> int:
     Raises:
       UserError: If it is no run folder, or the run failed or was killed.
     """
-    if not any((folder / name).is_file() for name in ("lock", "status.json", RECORD)):
+    if not _wait(lambda: any((folder / name).is_file() for name in ("lock", "status.json", RECORD)), seconds):
         raise UserError(f"{folder}: no run folder (yet); give the --workdir of a training run")
+    _wait(lambda: _status(folder).get("state") != "killed", seconds)
     record, screen = _Tail(folder / RECORD), _Screen()
     begin = True
     try:
@@ -47,6 +51,14 @@ def follow(folder: Path, *, seconds: float = 1.0) -> int:
             time.sleep(seconds)
     finally:
         screen.close()
+
+
+def _wait(begun: Callable[[], bool], seconds: float) -> bool:
+    """Waits for a run that is just being started, which takes up its folder only when JAX is there."""
+    until = time.monotonic() + START_SECONDS
+    while not begun() and time.monotonic() < until:
+        time.sleep(seconds)
+    return begun()
 
 
 def _end(folder: Path, status: dict[str, Any], screen: "_Screen") -> int | None:

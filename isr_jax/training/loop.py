@@ -13,7 +13,6 @@ import contextlib
 import errno
 import functools
 import itertools
-import json
 import math
 import os
 import sys
@@ -26,8 +25,8 @@ from typing import Any, Literal
 import jax
 from flax import nnx
 
-from isr_jax.config import ConfigError, TrainConfig, UserError, config_to_dict
-from isr_jax.files import replace_file
+from isr_jax.config import ConfigError, TrainConfig, UserError
+from isr_jax.config.checks import MOST_STEPS
 from isr_jax.models.model_file import get_params
 from isr_jax.physics.check import changes_when_turned
 from isr_jax.physics.names import make_physics
@@ -112,6 +111,8 @@ def fit(
       ('complete', 2, 2)
     """
     called = time.monotonic()
+    if not os.fspath(workdir):
+        raise ConfigError("workdir is empty: name the run folder")
     folder = Path(workdir)
     limit = StopRequests(began=called if began is None else began, max_minutes=config.max_minutes)
     with limit as stop:
@@ -165,6 +166,8 @@ def _fit(
             sub_images = datasets.sub_images(config.data, scale=scale, channels=channels, camera=config.camera)
         per_epoch = steps_per_epoch(sub_images.size, config.data.batch_size)
         total = config.steps or math.ceil(config.epochs * per_epoch)
+        if total > MOST_STEPS:
+            raise ConfigError(f"epochs={config.epochs:g} are {total} steps; a run has at most {MOST_STEPS}")
 
         # -------------------------------------------------------------------------------------------------------------
         # Model and state.
@@ -193,10 +196,11 @@ def _fit(
             state = parallel.replicate(init_state(warm, optimizer))
             notes = [f"{fitting} of {len(params)} parameters from {config.checkpoint.init_from}"]
         first = int(state.step)
+        if first > total:
+            raise UserError(f"{workdir} has done {first} steps, more than the {total} that it shall have: ask for more")
+        folder.write_config(config)
         writers: Writers | None = None
         if chief:
-            text = json.dumps(config_to_dict(config), indent=2) + "\n"
-            replace_file(workdir / "config.json", lambda path: path.write_text(text))
             writers = Writers(workdir, first_step=first, total_steps=total, quiet=quiet)
             stack.callback(writers.close)
             for note in notes:
@@ -269,6 +273,7 @@ def _fit(
                 results.advance(call.passed + call.failed)
             pace.measured(time.monotonic() - begun, step - before)
 
+            results.tell_saved()
             reason = stop.reason(results.reserve.seconds + pace.seconds)
             saves, evaluates = save_every.due(step), eval_every.due(step) or step == total
             if reason == stop.limit:

@@ -54,7 +54,8 @@ class PackedSource:
     lr: dict[int, tuple[PackedPicture, ...]]
     """The reduced pictures by their scale, in the order of HR."""
     licences: dict[str, str]
-    """The files that say where the pictures are from and what may be done with them: their names to their members."""
+    """The files that say where the pictures are from and what may be done with them: their paths in
+    the folder to their members."""
     path: Path
     archive: zipfile.ZipFile
 
@@ -141,6 +142,8 @@ def read_pack(path: Path) -> Pack:
         )
     try:
         sources = tuple(_source(source, path, archive) for source in manifest["sources"])
+        if not sources:
+            raise ValueError
         pack = Pack(path=path, quality=_optional_int(manifest["quality"]), sources=sources)
     except (KeyError, ValueError, TypeError, AttributeError):
         raise UserError(f"{path}: its manifest is damaged; copy it again, or make it again") from None

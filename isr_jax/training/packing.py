@@ -42,7 +42,8 @@ class _Folder:
     name: str
     hr: list[Path]
     lr: dict[int, list[Path]]
-    licences: list[Path]
+    licences: dict[str, Path]
+    """By their paths seen from the folder."""
 
 
 class _TooLarge(Exception):
@@ -136,13 +137,13 @@ def _find(folder: Path) -> _Folder:
             lr[scale] = reduced
     name_left_out(unread)
     inside = Path(os.path.abspath(folder))
-    places = dict.fromkeys([inside.parent if inside.name == "HR" else inside, hr[0].parent])
-    licences = [
-        path
-        for place in places
+    root = inside.parent if inside.name == "HR" else inside
+    licences = {
+        os.path.relpath(path, root): path
+        for place in (root, Path(os.path.abspath(hr[0].parent)))
         for path in sorted(place.iterdir())
         if _LICENCE.fullmatch(path.name) and path.is_file() and path.stat().st_size <= _MOST_LICENCE
-    ]
+    }
     return _Folder(name=dataset_name(folder), hr=hr, lr=lr, licences=licences)
 
 
@@ -173,9 +174,9 @@ def _write(folders: list[_Folder], path: Path, quality: int | None, max_size: in
             return entries
 
         for number, folder in enumerate(folders):
-            licences = {file.name: f"{number}/licences/{i}.txt" for i, file in enumerate(folder.licences)}
-            for file in folder.licences:
-                add(licences[file.name], file.read_bytes(), zipfile.ZIP_DEFLATED)
+            licences = {name: f"{number}/licences/{i}.txt" for i, name in enumerate(folder.licences)}
+            for name, file in folder.licences.items():
+                add(licences[name], file.read_bytes(), zipfile.ZIP_DEFLATED)
             source = {
                 "name": folder.name,
                 "licences": licences,

@@ -1,5 +1,6 @@
 """What a run leaves in its folder as it goes on: records, evaluations, weights and checkpoints."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from isr_jax.config import TrainConfig
 from isr_jax.models.model_file import save_model
 from isr_jax.pictures.pairs import Pair
 from isr_jax.solver.unrolled import ISRResCNet
-from isr_jax.training.checkpoint import Checkpoints
+from isr_jax.training.checkpoint import Checkpoints, newest_step
 from isr_jax.training.clock import Pace
 from isr_jax.training.evaluation import make_evaluation, stage_parameters
 from isr_jax.training.parallel import to_host
@@ -47,6 +48,7 @@ class Results:
         self._checkpoints, self._writers, self._callback, self._total = checkpoints, writers, callback, total
         self._evaluate = make_evaluation(model)
         self._save_is_timed = not config.max_minutes
+        self._saving: int | None = None  # the step of a save that is under way
         self.reserve = Reserve(save=1 + state_bytes / 50e6, evaluation=folder.former.get("evaluation_seconds"))
         """What the end of this session needs of its time."""
         self.pace = Pace()
@@ -102,14 +104,26 @@ class Results:
         if self._writers:  # first: a run that is killed in between, and resumed, comes by here again
             self._save_average(state, "model.safetensors", score)
         self._checkpoints.save(state, score=score, best=self.best, failures=failures)
+        self.tell_saved()  # of the save before, for which this one has waited
+        self._saving = int(state.step)
         if not self._save_is_timed:
             self.wait()
             self.reserve.save, self._save_is_timed = time.monotonic() - begun, True
-        self.report("running", int(state.step))
 
     def wait(self) -> None:
         """Waits until all is on disk."""
         self._checkpoints.wait()
+        self.tell_saved()
+
+    def tell_saved(self) -> None:
+        """Writes status.json once the last save is on disk, and takes back what a session before was allowed."""
+        if self._saving is None or (newest_step(self._folder.path) or 0) < self._saving:
+            return
+        if self._config.checkpoint.allow_changes:  # up to here the newest checkpoint could be of the former ones
+            strict = dataclasses.replace(self._config.checkpoint, allow_changes=False)
+            self._folder.write_config(dataclasses.replace(self._config, checkpoint=strict))
+        self.report("running", self._saving)
+        self._saving = None
 
     def report(self, state: State, step: int, reason: str = "") -> None:
         """Writes status.json."""

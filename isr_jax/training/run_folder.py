@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import jax
 
-from isr_jax.config import UserError
+from isr_jax.config import TrainConfig, UserError, config_to_dict
 from isr_jax.files import replace_file
 from isr_jax.training.parallel import any_process
 from isr_jax.training.records import read_json
@@ -39,6 +39,7 @@ class RunFolder:
         self._lock: int | None = None
         self._step: int | None = None
         self._total: int | None = None
+        self._begun = False
         self._seconds: dict[str, float | None] = {}
         self.former: dict[str, Any] = {}
         """The status that the session before has left; empty: none."""
@@ -84,6 +85,12 @@ class RunFolder:
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
 
+    def write_config(self, config: TrainConfig) -> None:
+        """Writes RUN/config.json, with which `isr-jax train --workdir RUN` goes on."""
+        if self._chief:
+            text = json.dumps(config_to_dict(config), indent=2) + "\n"
+            replace_file(self.path / "config.json", lambda path: path.write_text(text))
+
     def report(
         self,
         state: State,
@@ -103,7 +110,7 @@ class RunFolder:
           reason: Why it has stopped or failed.
           seconds: How long things take, by name, rounded to four digits; None: as in the report before.
         """
-        self._step, self._total = step, total
+        self._step, self._total, self._begun = step, total, True
         self._seconds = self._seconds if seconds is None else seconds
         if not self._chief:
             return
@@ -118,7 +125,8 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
+        # What is refused before it begins leaves what the run has come to as it was.
+        if error is not None and (self._begun or not self.former):
             reason = " ".join(str(error).split()) or type(error).__name__
             with contextlib.suppress(OSError):  # a full disk: what went wrong first is being told
                 self.report("failed", self._step, self._total, reason)

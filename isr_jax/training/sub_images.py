@@ -91,6 +91,8 @@ def check_there(field: str, names: Iterable[str]) -> None:
       ConfigError: That names the field.
     """
     for name in names:
+        if not name:
+            raise ConfigError(f"{field} names an empty path: name a folder or a pack")
         if not (Path(name).exists() or name.startswith(FETCHED) or re.fullmatch(OWN, name)):
             raise ConfigError(
                 f"{field} names {name}, which is not there, seen from {Path.cwd()}: name a folder or a pack"
