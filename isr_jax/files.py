@@ -19,24 +19,37 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
       OSError: If it cannot be written; it names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, prefix = path, f".{path.name[:100]}."
+    temporary = path
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        write(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's files are private
-        temporary.replace(path)
-    except OSError as error:
-        about = None if error.filename is None else Path(os.fsdecode(error.filename)).name
-        if error.errno is not None and (about is None or about.startswith(prefix)):
-            error.filename = str(path)  # a full disk names no file, and the temporary one nobody knows
-        raise
+        with _naming(path):
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=path.suffix)
+            os.close(handle)
+            temporary = Path(name)
+            write(temporary)
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp's files are private
+            temporary.replace(path)
     finally:
         if temporary != path:
             temporary.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    """How the name of what is written beside `path` begins."""
+    return f".{path.name[:100]}."
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Lets an OSError name `path`: a full disk names no file, and what is beside it nobody knows."""
+    try:
+        yield
+    except OSError as error:
+        about = None if error.filename is None else Path(os.fsdecode(error.filename)).name
+        if error.errno is not None and (about is None or about.startswith(_prefix(path))):
+            error.filename = str(path)
+        raise
 
 
 def write_file(path: Path, write: Callable[[io.BufferedIOBase], Any]) -> None:
@@ -74,10 +87,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder beside `path`, renamed to it when the context is left; removed if that fails.
 
     Raises:
-      OSError: If `path` is there meanwhile, unless it is an empty folder.
+      OSError: If it cannot be written, or `path` is there meanwhile, unless it is an empty folder; it names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:100]}."))
+    with _naming(path):
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
     try:
         yield temporary
         umask = os.umask(0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isr_jax.files import replace_file, write_file
+from isr_jax.files import new_folder, replace_file, write_file
 from isr_jax.pictures.images import write_image
 
 LIMIT = 40_000
@@ -30,6 +30,12 @@ def upscale(source: Path, target: Path, *options: str, limited: bool = False) ->
 def noise(tmp_path) -> Path:
     write_image(tmp_path / "in.png", np.random.default_rng(0).integers(0, 256, (120, 130, 3), np.uint8))
     return tmp_path / "in.png"
+
+
+def test_a_folder_that_cannot_be_made_is_named():
+    with pytest.raises(OSError, match="/proc/self/new") as caught, new_folder(Path("/proc/self/new")):
+        pass
+    assert caught.value.filename == "/proc/self/new"
 
 
 def test_an_error_names_the_file_and_leaves_what_was_there(tmp_path):

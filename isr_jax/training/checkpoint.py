@@ -62,8 +62,7 @@ class Checkpoints:
           config: Of the run, saved with every checkpoint.
           data: Fingerprint of the training data.
         """
-        # What fails in the background is raised again where we wait for it; its traceback is not for the user.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        _mute()
         self._folder = folder
         self._record = {"config": config_to_dict(config), "data": data}
         self._allow_changes = config.checkpoint.allow_changes
@@ -218,7 +217,7 @@ def copy_newest(run: Path, config: TrainConfig, folder: Path) -> int:
     )
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    _mute()
     damaged: dict[int, str] = {}
     while steps := _finished(run) - damaged.keys():
         step = max(steps)
@@ -237,6 +236,12 @@ def copy_newest(run: Path, config: TrainConfig, folder: Path) -> int:
         raise UserError(f"{run}: there is no checkpoint yet; train saves the first")
     step = max(damaged)
     raise UserError(f"{run}/checkpoints: none is whole ({step}: {damaged[step]})")
+
+
+def _mute() -> None:
+    """Keeps tracebacks from the user: what fails in the background is raised again where we wait for it."""
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _finished(run: Path) -> set[int]:
@@ -266,10 +271,9 @@ def _read_record(checkpointer: Any, checkpoint: Any, folder: Path) -> dict[str, 
     rest = {name: value for name, value in record.items() if name != "checksums"}
     if checksums and checksums["record"] != _record_checksum(rest):
         raise _DamageError("its record is not what was saved")
-    if "arrays" not in record:  # saved by a version before
-        record = {**record, "arrays": found}
-    if not record["arrays"]:  # what Orbax says where it cannot read them
+    if not found:  # what Orbax says where it cannot read them
         raise _DamageError("the shapes of its arrays cannot be read")
+    record.setdefault("arrays", found)  # absent: saved by a version before
     if "erd" in record["config"].get("model", {}):  # what the prior was called before there could be others
         raise UserError(
             f"{folder} was begun by an older isr_jax, whose checkpoints this one cannot go on with: choose "
