@@ -54,8 +54,8 @@ class PackedSource:
     lr: dict[int, tuple[PackedPicture, ...]]
     """The reduced pictures by their scale, in the order of HR."""
     licences: dict[str, str]
-    """The files that say where the pictures are from and what may be done with them: their paths in
-    the folder to their members."""
+    """The files that say where the pictures are from and what may be done with them: their paths in the folder to
+    their members."""
     path: Path
     archive: zipfile.ZipFile
 
