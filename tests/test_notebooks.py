@@ -9,12 +9,9 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-SLOW = ("camera", "stages", "training")
-"""The longest: `make docs` and `make test-slow` run them."""
-NOTEBOOKS = [
-    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])
-    for path in sorted([*DOCS.glob("course/*.py"), DOCS / "start.py"])
-]
+# The course takes minutes: `make docs` and `make test-slow` run it.
+COURSE = [pytest.param(path, id=path.stem, marks=pytest.mark.slow) for path in sorted(DOCS.glob("course/*.py"))]
+NOTEBOOKS = [pytest.param(DOCS / "start.py", id="start"), *COURSE]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
