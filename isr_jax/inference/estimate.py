@@ -231,11 +231,11 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
     if jpeg is None and (found := find_jpeg(pixels)):
         tables = quality_tables(found.quality)[: 1 if pixels.shape[2] == 1 else 2]
         jpeg = FoundJpeg(quality=found.quality, tables=_as_numbers(tables), sampling=found.sampling, shift=found.shift)
-    inner = without_frame(pixels, jpeg=jpeg is not None)
+    inner, frame_edge = without_frame(pixels, jpeg=jpeg is not None)
     enlarged = find_enlargement(inner, jpeg=jpeg is not None)
     whole = sample_windows(pixels)
     drawn = whole is not None and whole.equal > DRAWN  # a chart's frame says so, too
-    blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(inner, scale, jpeg, drawn=drawn)
+    blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(inner, scale, jpeg, drawn, frame_edge)
     return Estimate(
         scale=scale,
         blur=blur,
@@ -249,7 +249,7 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
 
 
 def _blur_and_noise(
-    pixels: np.ndarray, scale: float | int, jpeg: FoundJpeg | None, *, drawn: bool
+    pixels: np.ndarray, scale: float | int, jpeg: FoundJpeg | None, drawn: bool, frame_edge: float
 ) -> tuple[Any, float | None, float | None, float, tuple]:
     sample = sample_windows(pixels)
     if sample is None:
@@ -268,6 +268,8 @@ def _blur_and_noise(
         bound = widest(sample.windows)
     else:
         bound = widest(sample.windows, noise_std=noise_std, beyond=HOT)
+    # The solver does not know that a frame came later: at its edge a blur that it does not share would ring.
+    bound = min(bound, _width_of(frame_edge, sample.windows))
     # By half more than the edge allows, for the width is estimated and the edge need not be whole.
     ruled_out = not coarse and width > 1.5 * TRAINED_SCALE * bound
     if (drawn or sample.equal > DRAWN) and (coarse or ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
@@ -299,8 +301,12 @@ def widest(windows: Float[np.ndarray, "windows side side"], *, noise_std: float 
       beyond: Share of the steps between neighbours that may be larger.
     """
     steps = np.abs(np.concatenate([np.diff(windows, axis=axis).ravel() for axis in (1, 2)]))
-    steepest = float(np.quantile(steps, 1 - beyond)) - 6 * noise_std
-    return 0.5 / NormalDist().inv_cdf(0.5 + 0.5 * min(max(steepest / float(np.ptp(windows)), 1e-6), 1 - 1e-6))
+    return _width_of(float(np.quantile(steps, 1 - beyond)) - 6 * noise_std, windows)
+
+
+def _width_of(step: float, windows: np.ndarray) -> float:
+    """Returns the width of the Gaussian behind which the whole range of the windows is so steep an edge."""
+    return 0.5 / NormalDist().inv_cdf(0.5 + 0.5 * min(max(step / float(np.ptp(windows)), 1e-6), 1 - 1e-6))
 
 
 def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], FoundJpeg | None]:

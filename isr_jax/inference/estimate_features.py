@@ -44,25 +44,31 @@ def luma(pixels: UInt[np.ndarray, "height width channels"]) -> Float[np.ndarray,
 
 def without_frame(
     pixels: UInt[np.ndarray, "height width channels"], *, jpeg: bool = False
-) -> UInt[np.ndarray, "rows cols channels"]:
-    """Returns a picture without the rows and columns of one colour at its sides: the bars of a film, a page's margin.
+) -> tuple[UInt[np.ndarray, "rows cols channels"], float]:
+    """Cuts off the rows and columns of one colour at the sides: the bars of a film, a page's margin.
 
     What happened to the picture need not have happened to its frame. All of one colour, it stays as it is.
 
     Args:
       pixels: Grey or RGB.
       jpeg: Whether it was a JPEG, whose blocks carry the frame's edge into the picture: they go, too.
+    Returns: What is left, and the largest difference of luma between neighbours on the way into it; 0 without a frame.
     """
+    steepest = 0.0
     for _ in ("rows", "columns"):
         first, last = 0, len(pixels)
         while first < last and _one_colour(pixels[first]):
             first += 1
         while last > first and _one_colour(pixels[last - 1]):
             last -= 1
-        if jpeg and last - first > 4 * JPEG_BLOCK:
-            first, last = first + JPEG_BLOCK * (first > 0), last - JPEG_BLOCK * (last < len(pixels))
-        pixels = (pixels[first:last] if first < last else pixels).swapaxes(0, 1)
-    return pixels
+        if first < last:
+            more = JPEG_BLOCK if jpeg and last - first > 4 * JPEG_BLOCK else 0
+            ways = [pixels[first - 1 : first + more + 1]] if first else []
+            ways += [pixels[last - more - 1 : last + 1]] if last < len(pixels) else []
+            steepest = max([steepest, *(float(np.abs(np.diff(luma(way), axis=0)).max()) for way in ways)])
+            pixels = pixels[first + more * (first > 0) : last - more * (last < len(pixels))]
+        pixels = pixels.swapaxes(0, 1)
+    return pixels, steepest
 
 
 def _one_colour(line: np.ndarray) -> bool:
