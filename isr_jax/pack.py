@@ -43,8 +43,6 @@ def main(argv: list[str] | None = None) -> None:
         return
     if options.output is None or options.output.suffix != SUFFIX or options.output.is_dir():
         raise ConfigError(f"--output must name the file to write, as train{SUFFIX}")
-    if "" in options.inputs:
-        raise ConfigError("FOLDER is empty: name folders of pictures")
     max_size = None if options.max_size is None else parse_size(options.max_size)
     print_pack(write_pack(list(options.inputs), options.output, max_size=max_size))
 

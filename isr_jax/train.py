@@ -43,8 +43,6 @@ def main(argv: list[str] | None = None) -> int | None:
         rest.remove("--plan")
     if config is not None:
         config = parse_fields(config, rest)
-    if workdir == "":
-        raise ConfigError(f"--workdir is empty: name the run folder; {_USAGE}")
     folder = None if workdir is None else Path(workdir)
     if folder is not None and folder.suffix == ".tar" and not folder.is_dir() and not plan:
         from isr_jax.training.archive import unpack_run  # here and below: help and errors need not wait for JAX
@@ -128,15 +126,16 @@ def _take(arguments: list[str], name: str) -> tuple[list[str], str | None]:
     """Takes `--name value` or `--name=value` out of the arguments.
 
     Raises:
-      ConfigError: If nothing follows the name.
+      ConfigError: If nothing follows the name, or nothing but the next option.
     """
     for i, argument in enumerate(arguments):
-        if argument.startswith(name + "="):
-            return arguments[:i] + arguments[i + 1 :], argument[len(name) + 1 :]
-        if argument == name:
-            if i + 1 == len(arguments) or arguments[i + 1].startswith("--"):
+        if argument == name or argument.startswith(name + "="):
+            value, rest = argument[len(name) + 1 :], arguments[i + 1 :]
+            if argument == name and rest and not rest[0].startswith("--"):
+                value, *rest = rest
+            if not value:
                 raise ConfigError(f"{name} needs a folder behind it; {_USAGE}")
-            return arguments[:i] + arguments[i + 2 :], arguments[i + 1]
+            return arguments[:i] + rest, value
     return arguments, None
 
 

@@ -140,6 +140,7 @@ def test_the_command_says_what_is_in_a_pack(tmp_path, sources, capfd):
         (["photos"], 2, "--output"),
         (["photos", "-o", "train.zip"], 2, ".pack"),
         (["-o", "train.pack"], 2, "nothing to pack"),
+        (["", "-o", "train.pack"], 2, "nothing to pack"),
         (["/nowhere", "-o", "train.pack"], 2, "/nowhere"),
         (["photos", "-o", "train.pack", "--max-size", "much"], 2, "--max-size much"),
         (["photos", "-o", "train.pack", "--max-size", "1K"], 1, "allow more (--max-size)"),
@@ -154,6 +155,21 @@ def test_what_cannot_be_packed_ends_in_one_line(tmp_path, monkeypatch, capfd, ar
     assert exit_code(main, arguments) == code
     assert named in one_line(capfd)
     assert [p.name for p in tmp_path.iterdir()] == ["photos"]
+
+
+def test_licences_of_one_name_are_all_kept(tmp_path, monkeypatch, recwarn):
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path / "set" / "HR", [(24, 24)])
+    (tmp_path / "set" / "README.md").write_text("of the set")
+    (tmp_path / "set" / "HR" / "README.md").write_text("of the pictures")
+    (source,) = write_pack(["set"], tmp_path / "set.pack").sources
+    read = {name: source.archive.read(member).decode() for name, member in source.licences.items()}
+    assert read == {"README.md": "of the set", "HR/README.md": "of the pictures"}
+    write_photos(tmp_path / "flat", [(24, 24)])
+    (tmp_path / "flat" / "LICENSE").write_text("of the folder")
+    (source,) = write_pack(["flat"], tmp_path / "flat.pack").sources
+    assert source.licences == {"LICENSE": "0/licences/0.txt"}
+    assert not [warning for warning in recwarn if "Duplicate" in str(warning.message)]
 
 
 @pytest.mark.parametrize(("text", "size"), [("60M", 60 * 2**20), ("1.5g", 3 * 2**29), ("700", 700), ("2KiB", 2048)])

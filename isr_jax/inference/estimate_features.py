@@ -63,10 +63,12 @@ def without_frame(
             last -= 1
         if first < last:
             more = JPEG_BLOCK if jpeg and last - first > 4 * JPEG_BLOCK else 0
-            ways = [pixels[first - 1 : first + more + 1]] if first else []
-            ways += [pixels[last - more - 1 : last + 1]] if last < len(pixels) else []
-            steepest = max([steepest, *(float(np.abs(np.diff(luma(way), axis=0)).max()) for way in ways)])
-            pixels = pixels[first + more * (first > 0) : last - more * (last < len(pixels))]
+            start = first + more if first else 0
+            stop = last - more if last < len(pixels) else last
+            for way in (pixels[max(0, first - 1) : start + 1], pixels[stop - 1 : last + 1]):
+                if len(way) > 1:
+                    steepest = max(steepest, float(np.abs(np.diff(luma(way), axis=0)).max()))
+            pixels = pixels[start:stop]
         pixels = pixels.swapaxes(0, 1)
     return pixels, steepest
 

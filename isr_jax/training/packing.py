@@ -66,7 +66,7 @@ def write_pack(folders: list[str], output: Path, *, max_size: int | None = None)
       ConfigError: If a folder is missing, or it is not clear which pictures are meant.
       UserError: If a folder has no pictures, none can be read, or they do not fit at the least quality.
     """
-    if not folders:
+    if not folders or not all(folders):
         raise ConfigError("nothing to pack: name folders of pictures")
     found = [_find(Path(folder)) for folder in folders]
     paths = [path for folder in found for path in folder.hr]

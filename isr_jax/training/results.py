@@ -116,7 +116,7 @@ class Results:
         self.tell_saved()
 
     def tell_saved(self) -> None:
-        """Writes status.json once the last save is on disk, and takes back what a session before was allowed."""
+        """Writes status.json once the last save is on disk; from then on a resume may change nothing again."""
         if self._saving is None or (newest_step(self._folder.path) or 0) < self._saving:
             return
         if self._config.checkpoint.allow_changes:  # up to here the newest checkpoint could be of the former ones

@@ -39,7 +39,6 @@ class RunFolder:
         self._lock: int | None = None
         self._step: int | None = None
         self._total: int | None = None
-        self._begun = False
         self._seconds: dict[str, float | None] = {}
         self.former: dict[str, Any] = {}
         """The status that the session before has left; empty: none."""
@@ -110,7 +109,7 @@ class RunFolder:
           reason: Why it has stopped or failed.
           seconds: How long things take, by name, rounded to four digits; None: as in the report before.
         """
-        self._step, self._total, self._begun = step, total, True
+        self._step, self._total = step, total
         self._seconds = self._seconds if seconds is None else seconds
         if not self._chief:
             return
@@ -126,7 +125,7 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # What is refused before it begins leaves what the run has come to as it was.
-        if error is not None and (self._begun or not self.former):
+        if error is not None and (self._total is not None or not self.former):
             reason = " ".join(str(error).split()) or type(error).__name__
             with contextlib.suppress(OSError):  # a full disk: what went wrong first is being told
                 self.report("failed", self._step, self._total, reason)
