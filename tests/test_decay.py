@@ -130,6 +130,7 @@ def test_what_cannot_branch_is_told_in_one_line(folder, run, tmp_path, capfd):
     assert "is a branch of" in refused(tmp_path / "new", run=tmp_path / "cosine")
 
 
+@pytest.mark.slow
 def test_the_command_killed_and_repeated_ends_in_the_same_bytes_while_the_run_goes_on(folder, run, tmp_path):
     steps = 150
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ISR_JAX_COMPILATION_CACHE": str(folder / "compiled")}

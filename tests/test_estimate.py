@@ -16,7 +16,6 @@ import isr_jax
 from isr_jax.config import ConfigError, UserError
 from isr_jax.inference.estimate import FoundJpeg, widest
 from isr_jax.inference.estimate_enlargement import find_enlargement
-from isr_jax.inference.estimate_features import without_frame
 from isr_jax.inference.estimate_jpeg import find_jpeg
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import read_image
@@ -178,17 +177,28 @@ def test_a_frame_of_one_colour_tells_nothing(photo):
     for colour, width in ((0, ((50, 50), (0, 0))), (128, ((40, 0), (60, 9))), (255, ((13, 13), (13, 13)))):
         framed = np.pad(sharp, (*width, (0, 0)), constant_values=colour)
         assert isr_jax.estimate_degradation(framed) == plain
-    assert without_frame(np.full((20, 30, 3), 7, np.uint8), jpeg=True)[0].shape == (20, 30, 3)
 
 
-def test_a_blur_that_a_frame_does_not_share_is_not_told(photo):
-    bars = ((53, 53), (0, 0), (0, 0))
-    later = np.pad(blurred(photo, 1.2), bars).round().astype(np.uint8)
-    before = blurred(np.pad(photo, bars), 1.2).round().astype(np.uint8)
-    for written in (lambda p: p, lambda p: jpeg_bytes(p, quality=80)):
-        assert isr_jax.estimate_degradation(written(later)).blur is None
-        plain = isr_jax.estimate_degradation(written(blurred(photo, 1.2).round().astype(np.uint8)))
-        assert isr_jax.estimate_degradation(written(before)).blur_std == pytest.approx(plain.blur_std, abs=0.5)
+def test_a_frame_that_came_after_the_blur_is_told_with_it(photo):
+    soft, bars = blurred(photo, 1.2).round().astype(np.uint8), ((53, 53), (0, 0), (0, 0))
+    later = isr_jax.estimate_degradation(np.pad(soft, bars))
+    assert later.frame == (53, 53, 0, 0)
+    assert replace(later, frame=None) == isr_jax.estimate_degradation(soft)
+    assert later.known()["frame"] == (53, 53, 0, 0)
+    assert str(later).endswith(", in a frame")
+    before = isr_jax.estimate_degradation(blurred(np.pad(photo, bars), 1.2).round().astype(np.uint8))
+    assert before.frame is None
+    assert before.blur_std == pytest.approx(later.blur_std, abs=0.5)
+
+
+def test_a_blur_that_the_pixels_beside_a_frame_do_not_share_is_not_told(photo):
+    framed = np.pad(blurred(photo, 1.2), ((53, 53), (0, 0), (0, 0))).round().astype(np.uint8)
+    mixed = framed.copy()
+    mixed[53, ::2] = 250
+    for later in (jpeg_bytes(framed, quality=80), mixed):
+        estimate = isr_jax.estimate_degradation(later)
+        assert estimate.blur is None
+        assert estimate.frame is None
 
 
 def test_patterns_are_drawn_and_not_noise():

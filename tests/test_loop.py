@@ -203,7 +203,7 @@ def test_weights_that_are_not_finite_are_never_saved(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("policy", "placement"), [("skip", "stream"), pytest.param("lower_rate", "memory", marks=pytest.mark.slow)]
+    ("policy", "placement"), [pytest.param("skip", "stream", marks=pytest.mark.slow), ("lower_rate", "memory")]
 )
 def test_a_run_gives_up_after_some_bad_steps_in_a_row(folder, tmp_path, policy, placement):
     config = small_config(folder, on_nonfinite=policy, steps=40, **OVERFLOW)

@@ -264,6 +264,7 @@ def test_a_flipped_byte_of_a_picture_names_it(tmp_path, packed):
         read_pack(tmp_path / "bad.pack")
 
 
+@pytest.mark.slow
 def test_a_run_from_folders_goes_on_from_the_pack_without_tensorflow(tmp_path):
     photos = write_photos(tmp_path / "photos", [(48, 48), (60, 50)])
     pack, config, run = tmp_path / "train.pack", tmp_path / "config.py", tmp_path / "run"

@@ -85,7 +85,8 @@ def test_devices_mappings_and_processes_compute_the_same(alone, tmp_path, case):
     assert_same(launch(tmp_path / "result", **case), alone[case.get("placement", "stream")])
 
 
-@pytest.mark.parametrize("mapping", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mapping", ["shard_map", "pmap"])
 def test_steps_of_one_call_are_those_of_several(alone, tmp_path, mapping):
     case = {"devices": 4, "mapping": mapping, "placement": "memory"}
     several = launch(tmp_path / "several", **case, calls=(1, 1, 1))

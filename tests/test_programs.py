@@ -127,7 +127,8 @@ def camera_module(tmp_path, monkeypatch):
     sys.modules.pop("my_camera", None)
 
 
-@pytest.mark.parametrize("kind", ["photographs", pytest.param("textures", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["photographs", "textures"])
 def test_ones_own_camera_from_a_class_to_a_trained_model(kind, tmp_path, camera_module):
     if kind == "photographs":
         photos = [china()[i : i + 192, j : j + 192] for i in (20, 210) for j in (30, 230, 420)]
@@ -232,7 +233,9 @@ GAINS = {
 
 
 @pytest.mark.parametrize("kind", ["photograph", pytest.param("texture", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if "blur" in name else name for name in PROGRAMS]
+)
 def test_one_denoiser_serves_every_problem(name, kind):
     """Better than the first estimate: bicubic, the blurred or noisy picture itself, averages, bilinear colours."""
     physics, noise_std = PROGRAMS[name]()
@@ -242,6 +245,7 @@ def test_one_denoiser_serves_every_problem(name, kind):
         assert found > start + GAINS[name][kind != "photograph"]
 
 
+@pytest.mark.slow
 def test_a_blur_that_varies_over_the_picture():
     class Lens(isr_jax.Physics):
         """Sharp in the middle, blurred at the sides."""

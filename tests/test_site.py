@@ -154,6 +154,7 @@ def test_the_blocks_of_a_page_run_one_after_the_other(page, tmp_path):
 # ----------------------------------------------------------------------------------------------------- the built site
 
 
+@pytest.mark.slow
 def test_the_built_site_links_to_itself_and_loads_nothing_from_elsewhere(site):
     wrong = []
     anchors = {}

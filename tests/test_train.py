@@ -263,6 +263,7 @@ def test_another_run_is_not_resumed_unless_told(folder, uninterrupted, tmp_path,
     assert exit_code(main, [*command, "--checkpoint.allow-changes"]) == 0
 
 
+@pytest.mark.slow
 def test_a_photograph_removed_during_training_does_not_matter(folder, tmp_path):
     photos = write_photos(tmp_path / "photos", [(48, 48), (48, 48)])
     process = start(folder, tmp_path / "run", "--data.train", photos, placement="stream")

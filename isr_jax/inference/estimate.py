@@ -18,9 +18,10 @@ from PIL import Image, JpegImagePlugin
 
 from isr_jax.config import ConfigError
 from isr_jax.inference.estimate_enlargement import find_enlargement
-from isr_jax.inference.estimate_features import most_noise, sample_windows, without_frame
+from isr_jax.inference.estimate_features import Sample, most_noise, sample_windows
 from isr_jax.inference.estimate_jpeg import find_jpeg
 from isr_jax.inference.estimate_network import believe
+from isr_jax.inference.frame import Frame, find_frame, steps_inward
 from isr_jax.inference.intensities import grey_level
 from isr_jax.physics.jpeg_tables import quality_tables, table_quality
 from isr_jax.pictures.images import read_image
@@ -56,6 +57,10 @@ PARTLY_DRAWN = 0.2
 are sharper than any photograph's, so that a blurred one is taken for a sharp photograph."""
 LUMA_NOISE = 0.669
 """Noise of the luma of three channels with noise of their own, in units of that."""
+JPEG_BLOCK = 16
+"""Pixels that a block of a JPEG is wide at most, that of its chroma at 4:2:0: it carries a frame's edge so far."""
+MORE = 1.5
+"""By how much a width may exceed what an edge allows, for it is estimated and the edge need not be whole."""
 ROUND = 0.25
 """Widths that differ by less than this share of the larger are one: within the error of the estimate."""
 
@@ -111,6 +116,9 @@ class Estimate:
     """How likely `blur_std` is right within an eighth of the picture's pixels, as measured on other pictures; 0..1."""
     remarks: tuple[str, ...] = field(default=())
     """Why something cannot be told."""
+    frame: Frame | None = None
+    """Rows and columns at the top, bottom, left and right, each of one colour, that came later than the blur; None also
+    where they could have been blurred with the picture."""
 
     def __str__(self) -> str:
         return ", ".join(self._words())
@@ -126,6 +134,8 @@ class Estimate:
             yield f"blur {self.blur[0]:.1f} x {self.blur[1]:.1f} px at {self.blur[2]:.0f} degrees"
         yield "noise: cannot tell" if self.noise_std is None else f"noise {self.noise_std:.1f}"
         yield "no JPEG" if self.jpeg is None else str(self.jpeg)
+        if self.frame is not None:
+            yield "in a frame"
 
     def physics(self) -> Any:
         """Returns the physics that is believed, for `Upscaler`: MATLAB's bicubic reduction of the blurred picture.
@@ -151,7 +161,7 @@ class Estimate:
     def known(self, given: Container[str] = (), *, jpeg: bool = False) -> dict[str, Any]:
         """Returns what `Upscaler.upscale` is to be told, for a model that is told a blur: `physics` and `noise_std`.
 
-        That is `told_blur`, before MATLAB's reduction.
+        That is `told_blur`, before MATLAB's reduction. And `frame`, where there is one.
 
         Args:
           given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`, `jpeg`.
@@ -159,6 +169,8 @@ class Estimate:
         """
         told = replace(self, blur=self.told_blur)
         known: dict[str, Any] = {} if "blur" in given or "physics" in given else {"physics": told.physics()}
+        if self.frame is not None:
+            known["frame"] = self.frame
         if "noise_std" not in given:
             known["noise_std"] = self.noise_std or 0.0
         if jpeg and self.jpeg is not None and "jpeg" not in given:
@@ -231,27 +243,41 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
     if jpeg is None and (found := find_jpeg(pixels)):
         tables = quality_tables(found.quality)[: 1 if pixels.shape[2] == 1 else 2]
         jpeg = FoundJpeg(quality=found.quality, tables=_as_numbers(tables), sampling=found.sampling, shift=found.shift)
-    inner, frame_edge = without_frame(pixels, jpeg=jpeg is not None)
-    enlarged = find_enlargement(inner, jpeg=jpeg is not None)
+    frame = find_frame(pixels)
+    inner = pixels[frame.inside(pixels.shape)]
+    steps = steps_inward(pixels, frame, 3 if jpeg is None else JPEG_BLOCK)
+    if jpeg is None:
+        across, beside = float(steps[0]), float(steps[1:].max())
+    else:  # the pixels beside the frame have its traces
+        across, beside = 0.0, float(steps.max())
+        inner = pixels[frame.wider(JPEG_BLOCK, pixels.shape).inside(pixels.shape)]
     whole = sample_windows(pixels)
     drawn = whole is not None and whole.equal > DRAWN  # a chart's frame says so, too
-    blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(inner, scale, jpeg, drawn, frame_edge)
+    sample = sample_windows(inner)
+    blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(inner, sample, scale, jpeg, drawn, beside)
+    later = sample is not None and blur_std is not None and blur_std > MORE * scale * _width_of(across, sample.windows)
     return Estimate(
         scale=scale,
         blur=blur,
         blur_std=blur_std,
         noise_std=noise_std,
         jpeg=jpeg,
-        enlarged=enlarged,
+        enlarged=find_enlargement(inner, jpeg=jpeg is not None),
         confidence=confidence,
         remarks=remarks,
+        frame=frame if later else None,
     )
 
 
 def _blur_and_noise(
-    pixels: np.ndarray, scale: float | int, jpeg: FoundJpeg | None, drawn: bool, frame_edge: float
+    pixels: np.ndarray,
+    sample: Sample | None,
+    scale: float | int,
+    jpeg: FoundJpeg | None,
+    drawn: bool,
+    beside: float,
 ) -> tuple[Any, float | None, float | None, float, tuple]:
-    sample = sample_windows(pixels)
+    """Returns what an estimate says of both; `beside` is the largest difference of luma in pixels beside the frame."""
     if sample is None:
         return None, None, None, 0.0, ("too small: sides of at least 16 pixels are needed",)
     coarse = jpeg is not None and jpeg.quality < LEAST_QUALITY  # whose flat blocks are not drawn
@@ -268,10 +294,9 @@ def _blur_and_noise(
         bound = widest(sample.windows)
     else:
         bound = widest(sample.windows, noise_std=noise_std, beyond=HOT)
-    # The solver does not know that a frame came later: at its edge a blur that it does not share would ring.
-    bound = min(bound, _width_of(frame_edge, sample.windows))
-    # By half more than the edge allows, for the width is estimated and the edge need not be whole.
-    ruled_out = not coarse and width > 1.5 * TRAINED_SCALE * bound
+    # A blur that the pixels beside a frame do not share would ring there.
+    bound = min(bound, _width_of(beside - 6 * noise_std, sample.windows))
+    ruled_out = not coarse and width > MORE * TRAINED_SCALE * bound
     if (drawn or sample.equal > DRAWN) and (coarse or ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
         return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
     if ruled_out:

@@ -14,8 +14,6 @@ WINDOW = 32
 """Side of the windows, pixels."""
 MAX_WINDOWS = 192
 """Windows that are looked at; the sharpest quarter or more of them tell of the blur."""
-JPEG_BLOCK = 16
-"""Pixels that a block of a JPEG is wide at most, that of its chroma at 4:2:0."""
 BANDS = 12
 """Rings of the spectrum, up to the corner of the frequency square."""
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1))
@@ -40,41 +38,6 @@ def luma(pixels: UInt[np.ndarray, "height width channels"]) -> Float[np.ndarray,
     if pixels.dtype == np.uint16:
         values /= 257
     return values[..., 0] if pixels.shape[2] == 1 else values @ np.array([0.299, 0.587, 0.114], np.float32)
-
-
-def without_frame(
-    pixels: UInt[np.ndarray, "height width channels"], *, jpeg: bool = False
-) -> tuple[UInt[np.ndarray, "rows cols channels"], float]:
-    """Cuts off the rows and columns of one colour at the sides: the bars of a film, a page's margin.
-
-    What happened to the picture need not have happened to its frame. All of one colour, it stays as it is.
-
-    Args:
-      pixels: Grey or RGB.
-      jpeg: Whether it was a JPEG, whose blocks carry the frame's edge into the picture: they go, too.
-    Returns: What is left, and the largest difference of luma between neighbours on the way into it; 0 without a frame.
-    """
-    steepest = 0.0
-    for _ in ("rows", "columns"):
-        first, last = 0, len(pixels)
-        while first < last and _one_colour(pixels[first]):
-            first += 1
-        while last > first and _one_colour(pixels[last - 1]):
-            last -= 1
-        if first < last:
-            more = JPEG_BLOCK if jpeg and last - first > 4 * JPEG_BLOCK else 0
-            start = first + more if first else 0
-            stop = last - more if last < len(pixels) else last
-            for way in (pixels[max(0, first - 1) : start + 1], pixels[stop - 1 : last + 1]):
-                if len(way) > 1:
-                    steepest = max(steepest, float(np.abs(np.diff(luma(way), axis=0)).max()))
-            pixels = pixels[start:stop]
-        pixels = pixels.swapaxes(0, 1)
-    return pixels, steepest
-
-
-def _one_colour(line: np.ndarray) -> bool:
-    return bool((line == line[0]).all())
 
 
 def sample_windows(pixels: UInt[np.ndarray, "height width channels"]) -> Sample | None:

@@ -17,6 +17,7 @@ from PIL import Image
 from isr_jax.config import ConfigError, ModelConfig
 from isr_jax.inference.arrays import array_of, give_back
 from isr_jax.inference.conditions import Blur, blur_kernels, check_levels, make_conditions
+from isr_jax.inference.frame import check_frame, continued, put_frame
 from isr_jax.inference.intensities import grey_level
 from isr_jax.inference.memory_limit import read_memory
 from isr_jax.inference.runner import Runner, Tell, Wanted
@@ -223,6 +224,8 @@ class Upscaler:
             `fit` is "cover" (the rest is cut) or "stretch". See `isr_jax.inference.sizes`; smaller ones are reductions.
             Blurs are told in the pixels of the model's own scale. The model's own scale, or the physics', by default.
             `strength`, 0 to 1 (all, the default): the share of what the network does to the solver's start.
+            `frame`: how many rows and columns at the top, bottom, left and right are no part of what was blurred: they
+            are enlarged as they are, and the picture is taken for going on there, mirrored.
             `progress`, a function, is told how many windows of the picture are done, and of how many.
         Returns: The picture, enlarged: an array of the same type and range (integers rounded and clipped; for a path
           (H, W, 1) or (H, W, 3); of NumPy's, or of the library that the picture came from by `__dlpack__`), or for a
@@ -372,11 +375,19 @@ class Upscaler:
         scale: float | int | None = None,
         size: Size | None = None,
         fit: Fit = "contain",
+        frame: Any = None,
         value_range: float | int | None = None,
         dtype: Any,
         **known: Any,
     ) -> tuple[np.ndarray, Target]:
         """Returns the picture resized as wanted, in its own range, and what is to be kept of it."""
+        if frame is not None:
+            known |= {"scale": scale, "size": size, "fit": fit, "value_range": value_range, "dtype": dtype}
+            cut = check_frame(frame, pixels.shape)
+            hr, target = self._upscale_one(continued(pixels, cut), **known)
+            hr = hr if hr.flags.writeable else hr.copy()
+            put_frame(hr, pixels, cut)
+            return hr, target
         if known.get("blur") is not None:  # of one picture three axes are (k, k, C)
             known["blur"] = blur_kernels(known["blur"], color=True)
         if scale is None and size is None:

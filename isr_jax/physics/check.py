@@ -29,10 +29,11 @@ def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: f
     rng = np.random.default_rng(0)
     lr_shape = (_pictures(physics), *shape)
     hr_shape = physics.hr_shape(lr_shape)
-    draw = lambda s: jnp.asarray(rng.normal(size=s), jnp.float32)  # noqa: E731
+    draw = lambda s: rng.normal(size=s).astype(np.float32)  # noqa: E731
     x, other, y = draw(hr_shape), draw(hr_shape), draw(lr_shape)
-    if physics.apply(x).shape != lr_shape:
-        raise AssertionError(f"apply takes {hr_shape} to {physics.apply(x).shape}, not to {lr_shape}")
+    apply, start = jax.jit(physics.apply), jax.jit(physics.initial_estimate)  # one program each, not one an operation
+    if apply(x).shape != lr_shape:
+        raise AssertionError(f"apply takes {hr_shape} to {apply(x).shape}, not to {lr_shape}")
     errors: dict[str, float] = {}
 
     def compare(name: str, found: Any, expected: Any, what: str, limit: float = tolerance) -> None:
@@ -43,14 +44,14 @@ def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: f
         if not error <= limit:
             raise AssertionError(f"{name}: {what}: off by {error:.2g} of {size:.3g}, where {limit:.1g} is allowed")
 
-    both = physics.apply(2 * x - 3 * other)
-    compare("linear", both, 2 * physics.apply(x) - 3 * physics.apply(other), "H(2x - 3x') against 2Hx - 3Hx'")
-    compare("linear", physics.apply(0 * x), 0 * y, "H0 against 0")
+    both = apply(2 * x - 3 * other)
+    compare("linear", both, 2 * apply(x) - 3 * apply(other), "H(2x - 3x') against 2Hx - 3Hx'")
+    compare("linear", apply(0 * x), 0 * y, "H0 against 0")
     left, right = (
         np.vdot(np.asarray(a, np.float64), np.asarray(b, np.float64))
-        for a, b in ((physics.apply(x), y), (x, physics.adjoint(y)))
+        for a, b in ((apply(x), y), (x, jax.jit(physics.adjoint)(y)))
     )
-    scale = float(jnp.linalg.norm(physics.apply(x)) * jnp.linalg.norm(y))
+    scale = float(np.linalg.norm(apply(x)) * np.linalg.norm(y))
     compare("adjoint", [left / scale, 1], [right / scale, 1], "<Hx, y> against <x, H'y>")
 
     matrices = [_dense(picture, hr_shape, lr_shape) for picture in _each(physics, lr_shape[0])]
@@ -58,7 +59,7 @@ def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: f
     of_window = physics.lr_size is None  # measured on another size
     compare(
         "squared_norm",
-        physics.squared_norm(lr_shape),
+        jax.jit(lambda: physics.squared_norm(lr_shape))(),
         norms,
         "the largest eigenvalue of H'H",
         0.2 if of_window else 0.01,
@@ -68,25 +69,34 @@ def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: f
         np.linalg.solve(a.T @ a + weight * np.eye(a.shape[1]), a.T @ np.ravel(y[i]) + weight * np.ravel(x[i]))
         for i, a in enumerate(matrices)
     ]
-    solved = physics.solve(y, x, weight, iterations=200)
+    solved = jax.jit(lambda y, x: physics.solve(y, x, weight, iterations=200))(y, x)
     compare("solve", solved.reshape(len(exact), -1), np.stack(exact), "against numpy.linalg.solve", 10 * tolerance)
     for turns, flip in ((1, False), (2, False), (3, False), (0, True), (1, True)):
-        found = physics.turned(turns, flip).apply(turn(x, turns, flip))
-        compare("turned", found, turn(physics.apply(x), turns, flip), f"{turns} turns, flip={flip}, against by hand")
-    compare("observe", physics.observe(x, jax.random.key(0), 0.0), physics.apply(x), "without noise, against apply")
-    loop = [p.apply(x[i : i + 1])[0] for i, p in enumerate(_each(physics, lr_shape[0]))]
-    compare("batch", physics.apply(x), np.stack(loop), "all pictures at once against one after the other")
-    level = jnp.full(hr_shape, 100.0)
-    compare("initial_estimate", physics.initial_estimate(physics.apply(level)), level, "of a constant picture", 0.9)
+        of_turned, expected = _turning(physics, turns, flip)(x)
+        compare("turned", of_turned, expected, f"{turns} turns, flip={flip}, against by hand")
+    observed = jax.jit(lambda x: physics.observe(x, jax.random.key(0), 0.0))(x)
+    compare("observe", observed, apply(x), "without noise, against apply")
+    alone = jax.jit(lambda physics, x: physics.apply(x))
+    loop = [alone(p, x[i : i + 1])[0] for i, p in enumerate(_each(physics, lr_shape[0]))]
+    compare("batch", apply(x), np.stack(loop), "all pictures at once against one after the other")
+    level = np.full(hr_shape, 100.0, np.float32)
+    compare("initial_estimate", start(apply(level)), level, "of a constant picture", 0.9)
     if physics.lr_size is None:
         if physics.reach is not None:
-            effect = _effect_from_beyond(physics.reach, physics.apply, lr_shape, seen=physics.scale, at=1)
+            effect = _effect_from_beyond(physics.reach, apply, lr_shape, seen=physics.scale, at=1)
             compare("reach", [effect + 1], [1], f"what pixels beyond {physics.reach} add to 1")
         if physics.start_reach is not None:
-            starts = jax.linearize(physics.initial_estimate, y)[1]
+            starts = jax.jit(lambda change: jax.jvp(physics.initial_estimate, (y,), (change,))[1])
             effect = _effect_from_beyond(physics.start_reach, starts, lr_shape, seen=1, at=physics.scale)
             compare("start_reach", [effect + 1], [1], f"what pixels beyond {physics.start_reach} add to 1")
     return errors
+
+
+def _turning(physics: Physics, turns: int, flip: bool) -> Any:
+    """Returns what gives the turned H of a turned picture, and what H gives turned."""
+    return jax.jit(
+        lambda x: (physics.turned(turns, flip).apply(turn(x, turns, flip)), turn(physics.apply(x), turns, flip))
+    )
 
 
 def changes_when_turned(physics: Physics) -> bool:
