@@ -16,6 +16,7 @@ import textwrap
 import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from isr_jax.config import ConfigError
@@ -123,7 +124,8 @@ class _Parser(argparse.ArgumentParser):
         for word in itertools.takewhile(lambda word: word != "--", words):
             name, known = word.partition("=")[0], self._option_string_actions
             if re.match(r"--?[a-zA-Z]", name) and name not in known and name[:2] not in known:
-                raise ValueError(f"there is no option {name}{did_you_mean(name, known)}")
+                remedy = f": write ./{word} for the file" if Path(word).exists() else did_you_mean(name, known)
+                raise ValueError(f"there is no option {name}{remedy}")
 
 
 class _Switch(argparse.Action):

@@ -10,7 +10,7 @@ from isr_jax.benchmark.benchmark import LR, TRUTH, run_benchmark
 from isr_jax.benchmark.report import Report, format_csv, format_json, format_table
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError
-from isr_jax.files import replace_file
+from isr_jax.files import check_place, replace_file
 from isr_jax.inference.bicubic import BICUBIC
 from isr_jax.pictures.images import name_left_out, write_image
 from isr_jax.pictures.measures import DEFAULT_MEASURES
@@ -83,6 +83,10 @@ def main(argv: list[str] | None = None) -> int:
             raise ConfigError(f"{path} is a folder: name a file")
         if path is not None and path.suffix not in suffixes:
             raise ConfigError(f"--{name} {path}: name a file that ends with {' or '.join(suffixes)}")
+        if path is not None:
+            check_place(path)
+    if config.batch_size < 1:
+        raise ConfigError(f"--batch-size {config.batch_size}: choose at least 1")
     report = Report() if config.report else None
 
     def keep(dataset: str, scale: int, name: str, label: str, pixels: np.ndarray) -> None:

@@ -35,6 +35,17 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def check_place(path: Path) -> None:
+    """Finds out, before long work, whether `replace_file` could write a file.
+
+    Raises:
+      OSError: If it could not; it names `path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _naming(path), tempfile.NamedTemporaryFile(dir=path.parent, prefix=_prefix(path), suffix=path.suffix):
+        pass
+
+
 def _prefix(path: Path) -> str:
     """How the name of what is written beside `path` begins."""
     return f".{path.name[:100]}."

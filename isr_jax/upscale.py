@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
 def watch(config: UpscaleConfig) -> int:
     """Enlarges what arrives until it is interrupted. What fails is said, and left alone until it changes."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # services are ended by it
-    arrived, done = arrivals(config), 0
+    arrived, done = arrivals(config, lambda line: print(f"isr-jax: {in_flags(line)}", file=sys.stderr, flush=True)), 0
     enlarger = make_enlarger(config)
     note(config, f"isr-jax: watching {', '.join(config.inputs)}; Ctrl-C ends it")
     progress = Progress(total=1, quiet=config.quiet, json_lines=config.json_lines)

@@ -54,8 +54,10 @@ def make_enlarger(config: UpscaleConfig) -> Enlarger:
             raise ConfigError("bicubic enlargement has no scale of its own: give --scale or --size")
         if _told(config):
             raise ConfigError("bicubic enlargement makes no use of --blur, --noise and --jpeg: leave them out")
-        if config.strength != 1:
-            raise ConfigError("bicubic enlargement has no network: leave out --strength")
+        network = {"--strength": config.strength != 1, "--ensemble": config.ensemble}
+        network["--num-stages"] = config.num_stages is not None
+        if given := [name for name, is_given in network.items() if is_given]:
+            raise ConfigError(f"bicubic enlargement has no network: leave out {' and '.join(given)}")
         if config.devices is not None:
             raise ConfigError("bicubic enlargement runs on no device: leave out --devices")
         if config.memory is not None:
@@ -125,11 +127,12 @@ def _believed(
     said = {"blur": config.blur, "noise_std": config.noise, "jpeg": config.jpeg}
     given = {name for name, value in said.items() if value is not None}
     takes = {"blur", "noise_std"} | ({"jpeg"} if model.uses_jpeg else set())
-    if config.no_inspect or takes <= given:
+    if config.no_inspect:
         return None, {} if "noise_std" in given else {"noise_std": 0.0}
     if estimate is None:
         estimate = estimate_degradation(picture, scale=model.own_scale(factor), file=file)
-    return estimate, estimate.known(given, jpeg=model.uses_jpeg)
+    known = estimate.known(given, jpeg=model.uses_jpeg)
+    return (None if takes <= given and estimate.frame is None else estimate), known
 
 
 def _load(name: str, config: UpscaleConfig) -> Any:

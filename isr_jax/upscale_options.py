@@ -104,6 +104,8 @@ def check(config: UpscaleConfig) -> UpscaleConfig:
         raise ConfigError(f"--compression {config.compression}: choose 0 to 9")
     if config.scale is not None and not 0 < config.scale < 1000:
         raise ConfigError(f"--scale {config.scale}: choose a factor above 0 and below 1000")
+    if config.max_pixels < 1:
+        raise ConfigError(f"--max-pixels {config.max_pixels}: choose a number of pixels, at least 1")
     if not 0 <= config.strength <= 1:
         raise ConfigError(f"--strength {config.strength}: choose 0 to 1")
     wanted_size(config)

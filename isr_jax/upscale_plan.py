@@ -74,6 +74,8 @@ def find_sources(inputs: Sequence[str], output: str = "") -> tuple[list[tuple[st
     several = len(inputs) > 1
     made = Path(output).resolve() if output else None
     for given in inputs:
+        if not given:
+            raise ConfigError("an input is empty: name a picture or a folder (. is this one)")
         path = Path(given)
         if given == PIPE:
             sources.append((PIPE, Path("stdin.png")))

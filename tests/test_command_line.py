@@ -3,6 +3,7 @@
 import pytest
 
 from isr_jax import plot, replay
+from isr_jax.__main__ import dispatch, exit_code
 from isr_jax.command_line import _parse_plainly, parse_arguments
 from isr_jax.config import ConfigError, TrainConfig
 from isr_jax.convert import ConvertOptions
@@ -95,6 +96,13 @@ def test_the_errors_of_the_plain_reader_say_what_would_do():
     assert "--steps many: not a whole number (see isr-jax x --help)" in said
     assert "--data.placement disk: choose one of stream, memory (see isr-jax x --help)" in said
     assert "--size takes 2 values, not 1 (see isr-jax x --help)" in said
+
+
+def test_a_file_whose_name_begins_with_a_dash_is_named_with_its_remedy(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "-dash.png").touch()
+    assert exit_code(dispatch, ["inspect", "-dash.png"]) == 2
+    assert "write ./-dash.png" in capfd.readouterr().err
 
 
 def test_the_plain_help_has_every_field_with_its_docstring_and_default():

@@ -243,9 +243,15 @@ def test_what_is_no_picture_and_what_cannot_be_read(tmp_path):
         isr_jax.estimate_degradation(np.full((40, 40), np.nan))
     with pytest.raises(ValueError, match="above 0.5; they are on 0..255"):
         isr_jax.estimate_degradation(np.full((40, 40), 0.5))
+    flat = isr_jax.estimate_degradation(np.zeros((40, 40)))
     for scale in (0, -1, float("nan")):
         with pytest.raises(ConfigError, match="scale"):
             isr_jax.estimate_degradation(np.zeros((40, 40)), scale=scale)
+        with pytest.raises(ConfigError, match="scale"):
+            flat.at_scale(scale)
+    for file in (tmp_path / "none.jpg", tmp_path, b"\xff\xd8nothing"):
+        with pytest.raises(UserError, match="cannot be read"):
+            isr_jax.estimate_degradation(np.zeros((40, 40)), file=file)
 
 
 def test_twelve_megapixels_take_little_time_and_no_jax():

@@ -346,6 +346,17 @@ def test_what_is_not_read_is_named(data, tmp_path, capfd):
     assert "b.psd is not: convert" in capfd.readouterr().err
 
 
+def test_a_table_that_could_not_be_written_is_told_before_the_work(data, tmp_path, capfd):
+    (tmp_path / "file").touch()
+    place = tmp_path / "file" / "a.json"
+    assert exit_code(evaluate.main, ["--model", "nothing", "--data", str(data), "--json", str(place)]) == 1
+    assert str(tmp_path / "file") in capfd.readouterr().err
+    assert (
+        exit_code(evaluate.main, ["--model", "nothing", "--data", str(data), "--json", str(tmp_path / "a.json")]) == 2
+    )
+    assert not (tmp_path / "a.json").exists()
+
+
 def test_bad_arguments_give_one_line(data, models, tmp_path, capfd):
     name = next(iter(models))
     (tmp_path / "kernel.npy").write_bytes(b"no array")
@@ -359,6 +370,7 @@ def test_bad_arguments_give_one_line(data, models, tmp_path, capfd):
         (["--model", name, "--data", data, "--blur", tmp_path / "none.npy"], "No such file"),
         (["--model", "bicubic", "--data", data, "--scale", 2, "--per-stage"], "no stages to score"),
         (["--model", "bicubic", "--data", data, "--scale", 0], "at least 1"),
+        (["--model", "bicubic", "--data", data, "--scale", 2, "--batch-size", 0], "--batch-size 0"),
         (["--model", "bicubic", "--data", data, "--scale", 2, "--json", tmp_path], "is a folder"),
         (["--model", "bicubic", "--data", data, "--scale", 2, "--plot", tmp_path / "a.txt"], ".svg"),
         (["--model", "bicubic", "--data", data, "--scale", 2, "--json", name], "ends with .json"),

@@ -46,6 +46,7 @@ def test_the_plot_is_a_png(files, name):
     [
         ([], 2),
         (["none.png"], 1),
+        ([""], 2),
         (["{}/a.jpg", "--scale", "0"], 2),
         (["{}/a.jpg", "--plot", "x.pdf"], 2),
         (["{}/a.jpg", "{}/b.png", "--plot", "x.png"], 2),

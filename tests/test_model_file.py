@@ -47,6 +47,8 @@ def test_half_precision_files_become_float32(tmp_path):
 def test_what_is_no_model_is_named_with_its_remedy(tmp_path):
     with pytest.raises(ConfigError, match="no model nowhere"):
         find_model("nowhere")
+    with pytest.raises(ConfigError, match="the model has no name"):
+        find_model("")
     with pytest.raises(ConfigError, match="holds no model"):
         find_model(tmp_path)
     (tmp_path / "run").mkdir()

@@ -65,6 +65,17 @@ def test_isr_lite_for_clean_pictures_and_isr_any_for_what_is_said_or_seen_of_oth
     np.testing.assert_allclose(shrunk, imresize(read_image(noisy).pixels.astype(float), 0.5).clip(0, 255), atol=1)
 
 
+def test_a_frame_stays_as_it_is_however_much_is_said(photo, tmp_path, capfd):
+    soft = imresize(imresize(photo.astype(float), 0.4), size=photo.shape[:2])
+    bars = np.pad(soft.clip(0, 255).round().astype(np.uint8), ((24, 24), (0, 0), (0, 0)))
+    write_image(tmp_path / "bars.png", bars)
+    for said in ([], ["--blur", 2, "--noise", 0, "--jpeg", 100]):
+        result = enlarged(tmp_path, tmp_path / "bars.png", "--scale", 2, *said)
+        assert (result[:48] == 0).all()
+        assert (result[-48:] == 0).all()
+        assert "in a frame" in capfd.readouterr().err
+
+
 def test_the_shipped_model_of_a_scale():
     assert [default_model(scale) for scale in (1, 1.5, 2.5, 8)] == [f"isr-lite-x{n}" for n in (2, 2, 3, 4)]
 

@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from isr_jax import upscale
 from isr_jax.__main__ import exit_code
@@ -90,18 +91,41 @@ def test_a_restart_does_what_is_missing_alone(tmp_path):
     assert os.stat(out / "a.png").st_mtime_ns == before
 
 
+def test_the_result_of_one_picture_is_not_replaced_by_that_of_another(tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "in" / "out"
+    folder.mkdir()
+    write_image(folder / "a.png", picture())
+    with watching(folder) as process:
+        wait_for((out / "a.png").exists)
+        Image.fromarray(picture(1)).save(folder / "a.gif")
+        assert f"a.gif is left alone: {out}/a.png is of another" in [process.stderr.readline() for _ in range(2)][-1]
+        write_image(folder / "a.png", picture(2))  # the first still comes again
+        wait_for(lambda: _is_of(out / "a.png", picture(2)))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    with watching(folder) as process:  # of which it is is not known any more
+        said = [process.stderr.readline() for _ in range(2)]
+        assert all("is left alone" in line for line in said)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert _is_of(out / "a.png", picture(2))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["{in}", "-o", "{in}/a.png"], "--watch writes into a folder"),
         (["{in}/a.png", "-o", "{in}/out"], "--watch looks into folders"),
         (["{in}", "-o", "-"], "--watch writes into a folder"),
+        (["{in}", "-o", "{in}"], "holds the input"),
+        (["{in}/deep", "-o", "{in}"], "holds the input"),
         (["{in}", "-o", "{in}/out", "--overwrite"], "leave out --overwrite"),
         (["{in}", "-o", "{in}/out", "--shard", "0/2"], "leave out --overwrite, --skip-existing"),
     ],
 )
 def test_what_cannot_be_watched(tmp_path, capfd, options, message):
     write_image(tmp_path / "a.png", picture())
+    (tmp_path / "deep").mkdir()
     argv = [option.replace("{in}", str(tmp_path)) for option in options]
     assert exit_code(upscale.main, [*argv, "--watch", "--model", "bicubic", "--scale", "2"]) == 2
     said = capfd.readouterr().err

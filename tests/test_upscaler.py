@@ -267,6 +267,12 @@ def test_paths_are_read_and_the_rest_is_refused_by_its_type(model, tmp_path):
         np.testing.assert_array_equal(upscaler.upscale(path), upscaler.upscale(pixels))
     with pytest.raises(UserError, match="none.png: No such file"):
         upscaler.upscale(tmp_path / "none.png")
+    with pytest.raises(UserError, match="the name of the picture is empty"):
+        upscaler.upscale("")
+    with pytest.raises(ConfigError, match="`value_range` is that of floating-point arrays"):
+        upscaler.upscale(tmp_path / "a.png", value_range=1)
+    with pytest.raises(ConfigError, match="no `size` is given"):
+        upscaler.upscale(pixels, fit="cover")
     for bad, name in ((pixels.tolist(), "list"), (None, "NoneType"), (b"bytes", "bytes"), (3, "int")):
         with pytest.raises(TypeError, match=f"a picture is an array, a Pillow image or a path, not {name}$"):
             upscaler.upscale(bad)
@@ -322,13 +328,15 @@ def test_kernel_and_noise_level_reach_the_model():
         ({"physics": "blur"}, {"blur": np.full((3, 3), np.nan)}, "holds nan"),
         ({"physics": "blur"}, {"blur": -1.0}, "`blur` is -1"),
         ({}, {"num_stages": 3}, "stages 1 to 2"),
+        ({}, {"batch_size": 1.5}, "`batch_size` is 1.5; it must be at least 1, and whole"),
+        ({}, {"physics": "bicubic"}, "it is one of isr_jax, such as"),
         ({}, {"num_stages": 0}, "stages 1 to 2"),
         ({}, {"noise_std": -1.0}, "`noise_std` is -1"),
         ({}, {"noise_std": float("nan")}, "`noise_std` is nan"),
         ({"projection": False}, {"noise_std": 5}, "no use of a noise level: leave out `noise_std`"),
     ],
 )
-def test_options_that_do_not_fit(config, options, message):
+def test_options_that_do_not_fit(unchecked_shapes, config, options, message):
     with pytest.raises(ConfigError, match=message):
         Upscaler(make_model(**config), **options)
 

@@ -1,5 +1,6 @@
 """Bicubic enlargement, the baseline, as an upscaler like any other; it needs no JAX."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from isr_jax.config import UserError
+from isr_jax.inference.memory_limit import memory_of_host, write_memory
 from isr_jax.inference.sizes import choose_target, cut_picture
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import fill_transparent, scaled_picture
@@ -62,11 +65,17 @@ class BicubicUpscaler:
           exact: Return the pixels before rounding, too.
           wanted: `scale`, or `size` and `fit`, as for `choose_target`; the upscaler's own scale by default.
         Returns: The picture, and, if asked for, its pixels before rounding: float32 on 0..255.
+        Raises:
+          UserError: If the result would not fit into memory.
         """
         pixels = picture.pixels
         if picture.alpha is not None:
             pixels = fill_transparent(pixels, picture.alpha)
         target = choose_target(pixels.shape, **(wanted or {"scale": self.scale}))
+        needed = 4 * math.prod(target.size) * pixels.shape[2]  # float32 between the passes
+        if needed > memory_of_host():
+            size = f"{target.size[1]}x{target.size[0]}"
+            raise UserError(f"a result of {size} needs {write_memory(needed)} of memory: choose a smaller one")
         result = cut_picture(scaled_picture(picture, imresize(pixels, size=target.size)), target)
         if not exact:
             return result, None

@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from PIL import Image, JpegImagePlugin
 
-from isr_jax.config import ConfigError
+from isr_jax.config import ConfigError, UserError
 from isr_jax.inference.estimate_enlargement import find_enlargement
-from isr_jax.inference.estimate_features import Sample, most_noise, sample_windows
+from isr_jax.inference.estimate_features import WINDOW, Sample, most_noise, sample_windows
 from isr_jax.inference.estimate_jpeg import find_jpeg
 from isr_jax.inference.estimate_network import believe
-from isr_jax.inference.frame import Frame, find_frame, steps_inward
+from isr_jax.inference.frame import NO_FRAME, Frame, find_layers, later_frame, steps_inward
 from isr_jax.inference.intensities import grey_level
 from isr_jax.physics.jpeg_tables import quality_tables, table_quality
 from isr_jax.pictures.images import read_image
@@ -117,8 +117,8 @@ class Estimate:
     remarks: tuple[str, ...] = field(default=())
     """Why something cannot be told."""
     frame: Frame | None = None
-    """Rows and columns at the top, bottom, left and right, each of one colour, that came later than the blur; None also
-    where they could have been blurred with the picture."""
+    """Rows and columns at the top, bottom, left and right that came later than the blur, for their edges are too steep;
+    None also where they could have been blurred with the picture."""
 
     def __str__(self) -> str:
         return ", ".join(self._words())
@@ -164,12 +164,12 @@ class Estimate:
         That is `told_blur`, before MATLAB's reduction. And `frame`, where there is one.
 
         Args:
-          given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`, `jpeg`.
+          given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`, `jpeg`, `frame`.
           jpeg: Whether the model is told the quality of a JPEG, too: `jpeg`.
         """
         told = replace(self, blur=self.told_blur)
         known: dict[str, Any] = {} if "blur" in given or "physics" in given else {"physics": told.physics()}
-        if self.frame is not None:
+        if self.frame is not None and "frame" not in given:
             known["frame"] = self.frame
         if "noise_std" not in given:
             known["noise_std"] = self.noise_std or 0.0
@@ -204,7 +204,12 @@ class Estimate:
         return self.jpeg is None and self.enlarged is None and noise < CLEAN_NOISE and blur < CLEAN_BLUR * self.scale
 
     def at_scale(self, scale: float | int) -> "Estimate":
-        """Returns the same in the pixels of another enlargement."""
+        """Returns the same in the pixels of another enlargement.
+
+        Raises:
+          ConfigError: If it is not positive.
+        """
+        _check_scale(scale)
         ratio = scale / self.scale
         if self.blur is None or self.blur_std is None:
             return replace(self, scale=scale)
@@ -215,6 +220,11 @@ class Estimate:
     def as_dict(self) -> dict[str, Any]:
         """Returns it as JSON stores it."""
         return asdict(self)
+
+
+def _check_scale(scale: float | int) -> None:
+    if not 0 < scale < math.inf:
+        raise ConfigError(f"`scale` is {scale}; it is by what the picture is to be enlarged, such as 4")
 
 
 def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os.PathLike | bytes = b"") -> Estimate:
@@ -234,8 +244,7 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
       >>> print(isr_jax.estimate_degradation(np.zeros((32, 32), np.uint8)))
       blur: cannot tell, noise 0.0, no JPEG
     """
-    if not 0 < scale < math.inf:
-        raise ConfigError(f"`scale` is {scale}; it is by what the picture is to be enlarged, such as 4")
+    _check_scale(scale)
     pixels, jpeg = _open(picture)
     jpeg = jpeg or _read_tables(file)
     if pixels.dtype == np.uint16:
@@ -243,19 +252,23 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
     if jpeg is None and (found := find_jpeg(pixels)):
         tables = quality_tables(found.quality)[: 1 if pixels.shape[2] == 1 else 2]
         jpeg = FoundJpeg(quality=found.quality, tables=_as_numbers(tables), sampling=found.sampling, shift=found.shift)
-    frame = find_frame(pixels)
-    inner = pixels[frame.inside(pixels.shape)]
-    steps = steps_inward(pixels, frame, 3 if jpeg is None else JPEG_BLOCK)
-    if jpeg is None:
-        across, beside = float(steps[0]), float(steps[1:].max())
-    else:  # the pixels beside the frame have its traces
-        across, beside = 0.0, float(steps.max())
-        inner = pixels[frame.wider(JPEG_BLOCK, pixels.shape).inside(pixels.shape)]
-    whole = sample_windows(pixels)
+    layers = find_layers(pixels)
+    if layers and min(pixels[layers[-1].inside(pixels.shape)].shape[:2]) < WINDOW // 2:
+        layers = []  # what is inside is too small to tell anything
+    frame = layers[-1] if layers else NO_FRAME
+    traces = 0 if jpeg is None else JPEG_BLOCK
+    inner = pixels[frame.wider(traces, pixels.shape).inside(pixels.shape)]
+    beside = float(steps_inward(pixels, frame, 3 + traces)[:, 1:].max())
+    whole, sample = sample_windows(pixels), sample_windows(inner)
     drawn = whole is not None and whole.equal > DRAWN  # a chart's frame says so, too
-    sample = sample_windows(inner)
     blur, blur_std, noise_std, confidence, remarks = _blur_and_noise(inner, sample, scale, jpeg, drawn, beside)
-    later = sample is not None and blur_std is not None and blur_std > MORE * scale * _width_of(across, sample.windows)
+    later = None
+    if sample is not None and blur_std is not None:
+        least = blur_std / (MORE * scale)
+        later = later_frame(pixels, layers, lambda step: _width_of(step, sample.windows) < least)
+        if later is not None and jpeg is not None:
+            blur = blur_std = later = None
+            confidence, remarks = 0.0, ("it got its frame before it was a JPEG, which blends them: crop it first",)
     return Estimate(
         scale=scale,
         blur=blur,
@@ -265,7 +278,7 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
         enlarged=find_enlargement(inner, jpeg=jpeg is not None),
         confidence=confidence,
         remarks=remarks,
-        frame=frame if later else None,
+        frame=later,
     )
 
 
@@ -358,12 +371,16 @@ def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], Fo
 
 
 def _read_tables(file: str | os.PathLike | bytes) -> FoundJpeg | None:
-    with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
-        if stream.read(2) != b"\xff\xd8":
-            return None
-        stream.seek(0)
-        with Image.open(stream) as image:
-            return _tables(image)
+    try:
+        with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
+            if stream.read(2) != b"\xff\xd8":
+                return None
+            stream.seek(0)
+            with Image.open(stream) as image:
+                return _tables(image)
+    except OSError as error:
+        name = "the file" if isinstance(file, bytes) else os.fspath(file)
+        raise UserError(f"{name} cannot be read: {error.strerror or error}") from error
 
 
 def _tables(image: Image.Image) -> FoundJpeg | None:

@@ -1,5 +1,7 @@
 """The frame of a picture, as a film's bars or a page's margin, which may have come later than the blur inside."""
 
+import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,9 +9,12 @@ from jaxtyping import Float, Shaped
 
 from isr_jax.config import ConfigError
 from isr_jax.inference.estimate_features import luma
+from isr_jax.pictures.metrics import round_to
 
 Pixels = Shaped[np.ndarray, "height width channels"]
 Enlarged = Shaped[np.ndarray, "hr_height hr_width channels"]
+CHUNK = 256
+"""Lines that are compared at once."""
 
 
 class Frame(NamedTuple):
@@ -38,56 +43,84 @@ class Frame(NamedTuple):
 NO_FRAME = Frame(0, 0, 0, 0)
 
 
-def find_frame(pixels: Pixels) -> Frame:
-    """Returns the rows of one colour above and below, the columns beside what is left, and the same once more: a mat.
+def find_layers(pixels: Pixels) -> list[Frame]:
+    """Returns the frame of a picture and, second, with the mat inside it; each is there only where it is found.
 
-    Where nothing would be left, it stays.
+    A layer is the rows of one colour above and below, and the columns beside what is left. Something of more than one
+    colour is left inside.
     """
+    layers = []
     frame = NO_FRAME
     for _ in range(2):
+        before = frame
         for name, others in (("top", "bottom"), ("left", "right")):
             inner = pixels[frame.inside(pixels.shape)]
             lines = inner if name == "top" else inner.swapaxes(0, 1)
             first, last = _same(lines), _same(lines[::-1])
-            if first + last < len(lines):
-                more = {name: getattr(frame, name) + first, others: getattr(frame, others) + last}
-                frame = frame._replace(**more)
-    return frame
+            if first + last >= len(lines):
+                return layers
+            more = {name: getattr(frame, name) + first, others: getattr(frame, others) + last}
+            frame = frame._replace(**more)
+        inner = pixels[frame.inside(pixels.shape)]
+        if frame == before or _same(inner) == len(inner):
+            return layers
+        layers.append(frame)
+    return layers
+
+
+def _same(lines: np.ndarray) -> int:
+    """Returns how many lines from the first on are of the first pixel's colour."""
+    for k in range(0, len(lines), CHUNK):
+        other = (lines[k : k + CHUNK] != lines[0, 0]).any(axis=(1, 2))
+        if other.any():
+            return k + int(other.argmax())
+    return len(lines)
+
+
+def steps_inward(pixels: Pixels, frame: Frame, count: int) -> Float[np.ndarray, "4 count"]:
+    """Returns the largest differences of luma on the way into a picture, for each side of its frame; 0 without one.
+
+    Returns: Above, below, on the left, on the right; the first step is that across the frame's edge.
+    """
+    rows, columns = frame.inside(pixels.shape)
+    above, beside = pixels[:, columns], pixels[rows].swapaxes(0, 1)
+    steps = np.zeros((4, count), np.float32)
+    for side, lines, width in zip(steps, (above, above[::-1], beside, beside[::-1]), frame, strict=True):
+        if width:
+            found = np.abs(np.diff(luma(lines[width - 1 : width + count]), axis=0)).max(1)
+            side[: len(found)] = found
+    return steps
+
+
+def later_frame(pixels: Pixels, layers: list[Frame], steep: Callable[[float], bool]) -> Frame | None:
+    """Returns at each side the layers up to the last one whose edge is too steep for the blur; None without any."""
+    found = before = NO_FRAME
+    for layer in layers:
+        edges = [
+            wide > less and steep(float(step))
+            for wide, less, step in zip(layer, before, steps_inward(pixels, layer, 1)[:, 0], strict=True)
+        ]
+        found = Frame(*(wide if edge else kept for wide, kept, edge in zip(layer, found, edges, strict=True)))
+        before = layer
+    return None if found == NO_FRAME else found
 
 
 def check_frame(frame: Any, size: tuple[int, ...]) -> Frame:
     """Returns a frame that a caller gives.
 
     Raises:
-      ConfigError: If nothing would be left of a picture of the size (H, W, ...).
+      ConfigError: If it is none of four numbers, or nothing would be left of a picture of the size (H, W, ...).
     """
-    found = Frame(*map(int, frame)) if len(frame) == 4 and all(n == int(n) >= 0 for n in frame) else None
-    if found is None or any(s.start >= s.stop for s in found.inside(size)):
+    try:
+        found = Frame(*map(operator.index, frame))
+    except TypeError:
+        found = None
+    if found is None or min(found) < 0 or any(s.start >= s.stop for s in found.inside(size)):
         raise ConfigError(
             f"`frame` is {frame}; it is (top, bottom, left, right), rows and columns that leave something of a picture"
             f" of {size[1]}x{size[0]}"
         )
     return found
-
-
-def _same(lines: np.ndarray) -> int:
-    """Returns how many lines from the first on are of the first pixel's colour."""
-    for k, line in enumerate(lines):
-        if not (line == lines[0, 0]).all():
-            return k
-    return len(lines)
-
-
-def steps_inward(pixels: Pixels, frame: Frame, count: int) -> Float[np.ndarray, " count"]:
-    """Returns the largest differences of luma on the way into a picture, the first that across its frame's edge."""
-    rows, columns = frame.inside(pixels.shape)
-    above, beside = pixels[:, columns], pixels[rows].swapaxes(0, 1)
-    steps = np.zeros(count, np.float32)
-    for lines, width in zip((above, above[::-1], beside, beside[::-1]), frame, strict=True):
-        if width:
-            found = np.abs(np.diff(luma(lines[width - 1 : width + count]), axis=0)).max(1)
-            steps[: len(found)] = np.maximum(steps[: len(found)], found)
-    return steps
 
 
 def continued(pixels: Pixels, frame: Frame) -> Pixels:
@@ -97,17 +130,28 @@ def continued(pixels: Pixels, frame: Frame) -> Pixels:
 
 
 def put_frame(enlarged: Enlarged, pixels: Pixels, frame: Frame) -> None:
-    """Puts the frame of a picture around what was made of it, as sharp as pixels are, in place."""
-    near_rows, near_columns = (
-        ((np.arange(many) + 0.5) * few / many).astype(int)
-        for many, few in zip(enlarged.shape[:2], pixels.shape[:2], strict=True)
-    )
-    rows, columns = frame.inside(enlarged.shape, pixels.shape)
-    everywhere = slice(None)
-    for band in (
-        (slice(rows.start), everywhere),
-        (slice(rows.stop, None), everywhere),
-        (rows, slice(columns.start)),
-        (rows, slice(columns.stop, None)),
+    """Puts the frame of a picture around what was made of it, in place: its pixels are squares of one colour."""
+    (height, width), (rows, columns) = enlarged.shape[:2], frame.inside(enlarged.shape, pixels.shape)
+    of_rows, of_columns = frame.inside(pixels.shape)
+    above, below = slice(0, of_rows.start), slice(of_rows.stop, len(pixels))
+    left, right = slice(0, of_columns.start), slice(of_columns.stop, pixels.shape[1])
+    whole, of_whole = slice(0, width), slice(0, pixels.shape[1])
+    for band, of in (
+        ((slice(0, rows.start), whole), (above, of_whole)),
+        ((slice(rows.stop, height), whole), (below, of_whole)),
+        ((rows, slice(0, columns.start)), (of_rows, left)),
+        ((rows, slice(columns.stop, width)), (of_rows, right)),
     ):
-        enlarged[band] = pixels[np.ix_(near_rows[band[0]], near_columns[band[1]])]
+        part = _squares(pixels, height, band[0], of[0]).swapaxes(0, 1)
+        part = _squares(part, width, band[1], of[1]).swapaxes(0, 1)
+        enlarged[band] = round_to(part, enlarged.dtype)
+
+
+def _squares(lines: np.ndarray, count: int, wanted: slice, of: slice) -> np.ndarray:
+    """Returns some of `count` lines, not fewer than there are, each the mean of those of `of` that it lies on."""
+    number = np.arange(wanted.start, wanted.stop)
+    first = number * len(lines) // count
+    over = (number + 1) * len(lines) - (first + 1) * count  # what lies on the next line
+    share = (np.maximum(over, 0) / len(lines)).astype(np.float32)[:, None, None]
+    near, far = (lines[np.clip(k, of.start, of.stop - 1)].astype(np.float32) for k in (first, first + 1))
+    return near + share * (far - near)

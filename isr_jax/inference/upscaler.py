@@ -136,8 +136,10 @@ class Upscaler:
         config = model.config
         if num_stages is not None and not 1 <= num_stages <= config.num_stages:
             raise ConfigError(f"`num_stages` is {num_stages}; {name} has stages 1 to {config.num_stages}")
-        if batch_size < 1:
-            raise ConfigError(f"`batch_size` is {batch_size}; it must be at least 1")
+        if not isinstance(batch_size, int) or batch_size < 1:
+            raise ConfigError(f"`batch_size` is {batch_size}; it must be at least 1, and whole")
+        if physics is not None and not isinstance(physics, Physics):
+            raise ConfigError(f"`physics` is {physics!r}; it is one of isr_jax, such as isr_jax.Bicubic(4)")
         check_levels(model, name, noise_std, jpeg)
         self.config, self.name, self.ensemble, self.batch_size = config, name, ensemble, batch_size
         self.num_stages = config.num_stages if num_stages is None else num_stages
@@ -237,6 +239,8 @@ class Upscaler:
           UserError: If it does not fit into memory, or the file is no picture.
           ValueError: If its shape or type is none of the above, a value is not finite, or the range has to be given.
         """
+        if value_range is not None and isinstance(image, Image.Image | str | os.PathLike):
+            raise ConfigError("`value_range` is that of floating-point arrays; a file's is its own: leave it out")
         if isinstance(image, Image.Image):
             return picture_to_pillow(self.upscale_picture(picture_from_pillow(image), **known)[0])
         if isinstance(image, str | os.PathLike):
@@ -258,10 +262,20 @@ class Upscaler:
         if not isinstance(pictures, np.ndarray | jax.Array):
             return give_back(self(array_of(pictures), **known), pictures)
         pictures = np.asarray(pictures)
+        if other := known.keys() & {"size", "fit"}:
+            raise ConfigError(f"`{min(other)}` is of one picture: call `upscale` for each, or give their `scale`")
+        if isinstance(scale := known.get("scale"), float) and scale.is_integer():
+            known["scale"] = int(scale)
         return self.upscale_batch(pictures, dtype=pictures.dtype, **known)
 
     def upscale_batch(
-        self, lr: LRImages, *, value_range: float | int | None = None, all_stages: bool = False, **known: Any
+        self,
+        lr: LRImages,
+        *,
+        value_range: float | int | None = None,
+        all_stages: bool = False,
+        frame: Any = None,
+        **known: Any,
     ) -> HRImages:
         """Super-resolves pictures of one shape by one scale.
 
@@ -271,6 +285,7 @@ class Upscaler:
           lr: Pictures, grey or RGB: uint8, uint16 or floating point.
           value_range: As for `upscale`; it is asked for where no value of all the pictures is above 1.
           all_stages: Return the estimate after every stage, with a leading axis.
+          frame: One for all, as for `upscale`.
           known: `physics`, or `blur` (a number, three, a kernel, or a kernel each: (N, k, k), or a list of kernels of
             several sizes), `noise_std` and `jpeg`, one number or one each. A hundred kernels are one compilation.
             `scale`: one of `scales`; by default the physics', or the model's first. `strength`, `progress`: as for
@@ -282,8 +297,15 @@ class Upscaler:
           UserError: If a picture does not fit into memory.
           ValueError: As `upscale` does.
         """
-        parts = list(self.upscale_batches(lr, value_range=value_range, all_stages=all_stages, **known))
-        return np.concatenate(parts, axis=-4) if len(parts) > 1 else parts[0]
+        cut = None if frame is None else check_frame(frame, lr.shape[1:])
+        given = lr if cut is None else np.stack([continued(pixels, cut) for pixels in lr])
+        parts = list(self.upscale_batches(given, value_range=value_range, all_stages=all_stages, **known))
+        hr = np.concatenate(parts, axis=-4) if len(parts) > 1 else parts[0]
+        if cut is not None:
+            hr = np.require(hr, requirements="W")
+            for index in np.ndindex(hr.shape[:-3]):
+                put_frame(hr[index], lr[index[-1]], cut)
+        return hr
 
     def upscale_batches(
         self,
@@ -368,29 +390,33 @@ class Upscaler:
             return result, None
         return result, target.cut(hr / np.float32(257) if pixels.dtype == np.uint16 else hr)
 
-    def _upscale_one(
+    def _upscale_one(self, pixels: np.ndarray, *, frame: Any = None, **wanted: Any) -> tuple[np.ndarray, Target]:
+        """Returns the picture resized as wanted, in its own range, and what is to be kept of it."""
+        if frame is not None:
+            cut = check_frame(frame, pixels.shape)
+            hr, target = self._resized(continued(pixels, cut), **wanted)
+            if min(np.subtract(hr.shape, pixels.shape)) >= 0:  # else the frame is reduced with the picture
+                hr = np.require(hr, requirements="W")
+                put_frame(hr, pixels, cut)
+                return hr, target
+        return self._resized(pixels, **wanted)
+
+    def _resized(
         self,
         pixels: np.ndarray,
         *,
         scale: float | int | None = None,
         size: Size | None = None,
         fit: Fit = "contain",
-        frame: Any = None,
         value_range: float | int | None = None,
         dtype: Any,
         **known: Any,
     ) -> tuple[np.ndarray, Target]:
-        """Returns the picture resized as wanted, in its own range, and what is to be kept of it."""
-        if frame is not None:
-            known |= {"scale": scale, "size": size, "fit": fit, "value_range": value_range, "dtype": dtype}
-            cut = check_frame(frame, pixels.shape)
-            hr, target = self._upscale_one(continued(pixels, cut), **known)
-            hr = hr if hr.flags.writeable else hr.copy()
-            put_frame(hr, pixels, cut)
-            return hr, target
+        """Does that without regard to a frame."""
         if known.get("blur") is not None:  # of one picture three axes are (k, k, C)
             known["blur"] = blur_kernels(known["blur"], color=True)
         if scale is None and size is None:
+            choose_target(pixels.shape, scale=self.scale, fit=fit)  # says what is wrong with `fit`
             hr = self.upscale_batch(pixels[None], value_range=value_range, dtype=dtype, **known)[0]
             return hr, Target(hr.shape[:2], hr.shape[:2])
         target = choose_target(pixels.shape, scale=scale, size=size, fit=fit)

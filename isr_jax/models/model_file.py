@@ -42,6 +42,8 @@ def find_model(model: str | os.PathLike) -> Path:
       ConfigError: If there is none.
     """
     path = Path(model)
+    if not os.fspath(model):
+        raise ConfigError("the model has no name: give a model file, a run folder, or a shipped name")
     if str(model) in shipped_models():
         return SHIPPED / f"{model}.safetensors"
     if path.is_dir():

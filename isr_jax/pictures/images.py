@@ -89,6 +89,8 @@ def read_size(source: str | os.PathLike | bytes, *, name: str = "", max_pixels: 
 def _read(decoder: Callable[[bytes, str, int], T], source: str | os.PathLike | bytes, name: str, max_pixels: int) -> T:
     """Calls a decoder with the bytes of a file; whatever it raises becomes an error of one line."""
     name = name or ("the picture" if isinstance(source, bytes) else str(source))
+    if source == "":
+        raise UserError("the name of the picture is empty: give its path")
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
     except OSError as error:
