@@ -70,10 +70,12 @@ def find_layers(pixels: Pixels) -> list[Frame]:
 
 def _same(lines: np.ndarray) -> int:
     """Returns how many lines from the first on are of the first pixel's colour."""
-    for k in range(0, len(lines), CHUNK):
-        other = (lines[k : k + CHUNK] != lines[0, 0]).any(axis=(1, 2))
+    done, chunk = 0, 1  # most pictures have no frame
+    while done < len(lines):
+        other = (lines[done : done + chunk] != lines[0, 0]).any(axis=(1, 2))
         if other.any():
-            return k + int(other.argmax())
+            return done + int(other.argmax())
+        done, chunk = done + chunk, CHUNK
     return len(lines)
 
 
