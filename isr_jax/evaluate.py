@@ -79,12 +79,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     for name, suffixes in SUFFIXES.items():
         path: Path | None = getattr(config, name)
-        if path is not None and path.is_dir():
+        if path is None:
+            continue
+        if path.is_dir():
             raise ConfigError(f"{path} is a folder: name a file")
-        if path is not None and path.suffix not in suffixes:
+        if path.suffix not in suffixes:
             raise ConfigError(f"--{name} {path}: name a file that ends with {' or '.join(suffixes)}")
-        if path is not None:
-            check_place(path)
+        check_place(path)
     if config.batch_size < 1:
         raise ConfigError(f"--batch-size {config.batch_size}: choose at least 1")
     report = Report() if config.report else None

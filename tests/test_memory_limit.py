@@ -170,6 +170,7 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is handed back at once on Linux only")
+@pytest.mark.slow
 def test_nothing_but_the_result_lies_in_memory_as_a_whole():
     def peak(**options):
         command = [sys.executable, "-c", PEAK + LARGE, json.dumps(options)]

@@ -189,6 +189,7 @@ def is_loaded(text, link):
     return any(re.search(r"stylesheet|preload|preconnect|icon", tag) for tag in tags)
 
 
+@pytest.mark.slow
 def test_sections_of_docstrings_are_sections(site):
     for page in (site / "reference").glob("*.html"):
         shown = re.sub(r"<pre.*?</pre>|<code.*?</code>", "", page.read_text(), flags=re.DOTALL)
