@@ -14,8 +14,9 @@ from PIL import Image
 
 import isr_jax
 from isr_jax.config import ConfigError, UserError
-from isr_jax.inference.estimate import FoundJpeg, widest
+from isr_jax.inference.estimate import FoundJpeg
 from isr_jax.inference.estimate_enlargement import find_enlargement
+from isr_jax.inference.estimate_features import widest
 from isr_jax.inference.estimate_jpeg import find_jpeg
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import read_image

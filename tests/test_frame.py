@@ -62,11 +62,11 @@ def test_what_is_continued_and_framed_again_is_the_picture():
     frame = find_layers(picture)[0]
     mirrored = continued(picture, frame)
     np.testing.assert_array_equal(mirrored[4::-1, 9:-4], texture()[:5])
-    put_frame(mirrored, picture, frame)
+    put_frame(mirrored[None], picture[None], frame)
     np.testing.assert_array_equal(mirrored, picture)
     for shape in ((58, 86, 3), (44, 65, 3)):
         larger = np.full(shape, 200.0)
-        put_frame(larger, picture, frame)
+        put_frame(larger[None], picture[None], frame)
         where = frame.inside(shape, picture.shape)
         assert (larger[where] == 200).all()
         assert (larger == 7).sum() == larger.size - larger[where].size
@@ -79,7 +79,7 @@ def test_thin_lines_are_as_wide_on_either_side():
     frame = find_layers(picture)[-1]
     for side in (54, 72, 90):
         larger = np.zeros((side, side, 1), np.uint8)
-        put_frame(larger, picture, frame)
+        put_frame(larger[None], picture[None], frame)
         middle = larger[side // 2, :, 0].astype(int)
         assert (255 - middle[: side // 12]).sum() == pytest.approx(255 * side / 36, abs=1)
         np.testing.assert_array_equal(middle[: side // 12], middle[-(side // 12) :][::-1])

@@ -9,16 +9,15 @@ import math
 import os
 from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from PIL import Image, JpegImagePlugin
 
 from isr_jax.config import ConfigError, UserError
 from isr_jax.inference.estimate_enlargement import find_enlargement
-from isr_jax.inference.estimate_features import WINDOW, Sample, most_noise, sample_windows
+from isr_jax.inference.estimate_features import WINDOW, Sample, most_noise, sample_windows, widest, width_of
 from isr_jax.inference.estimate_jpeg import find_jpeg
 from isr_jax.inference.estimate_network import believe
 from isr_jax.inference.frame import NO_FRAME, Frame, find_layers, later_frame, steps_inward
@@ -266,7 +265,7 @@ def estimate_degradation(picture: Any, *, scale: float | int = 4, file: str | os
     later = None
     if sample is not None and blur_std is not None:
         least = blur_std / (MORE * scale)
-        later = later_frame(pixels, layers, lambda step: _width_of(step, sample.windows) < least)
+        later = later_frame(pixels, layers, lambda step: width_of(step, sample.windows) < least)
         if later is not None and jpeg is not None:
             blur = blur_std = later = None
             confidence, remarks = 0.0, ("it got its frame before it was a JPEG, which blends them: crop it first",)
@@ -309,7 +308,7 @@ def _blur_and_noise(
     else:
         bound = widest(sample.windows, noise_std=noise_std, beyond=HOT)
     # A blur that the pixels beside a frame do not share would ring there.
-    bound = min(bound, _width_of(beside - 6 * noise_std, sample.windows))
+    bound = min(bound, width_of(beside - 6 * noise_std, sample.windows))
     ruled_out = not coarse and width > MORE * TRAINED_SCALE * bound
     if (drawn or sample.equal > DRAWN) and (coarse or ruled_out or width < DRAWN_BLUR * TRAINED_SCALE):
         return None, None, noise_std, 0.0, ("drawn, or a screenshot: no blur can be told from how it was drawn",)
@@ -329,23 +328,6 @@ def _blur_and_noise(
         angle = 0.0
     blur = (round(major * unit, 3), round(minor * unit, 3), round(angle, 1))
     return blur, round(width * unit, 3), noise_std, confidence, ()
-
-
-def widest(windows: Float[np.ndarray, "windows side side"], *, noise_std: float = 0.0, beyond: float = 0.0) -> float:
-    """Returns the width (pixels) of the widest Gaussian behind which neighbours can differ as much as here.
-
-    Args:
-      windows: Of the picture.
-      noise_std: Of the windows; six times that are no edge.
-      beyond: Share of the steps between neighbours that may be larger.
-    """
-    steps = np.abs(np.concatenate([np.diff(windows, axis=axis).ravel() for axis in (1, 2)]))
-    return _width_of(float(np.quantile(steps, 1 - beyond)) - 6 * noise_std, windows)
-
-
-def _width_of(step: float, windows: np.ndarray) -> float:
-    """Returns the width of the Gaussian behind which the whole range of the windows is so steep an edge."""
-    return 0.5 / NormalDist().inv_cdf(0.5 + 0.5 * min(max(step / float(np.ptp(windows)), 1e-6), 1 - 1e-6))
 
 
 def _open(picture: Any) -> tuple[Shaped[np.ndarray, "height width channels"], FoundJpeg | None]:

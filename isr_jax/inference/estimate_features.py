@@ -5,6 +5,7 @@ noise alone is in grey levels. NumPy only, a few tens of milliseconds whatever t
 """
 
 import itertools
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,6 +99,23 @@ def most_noise(windows: Float[np.ndarray, "windows side side"]) -> float:
         rest = _difference(rest, dy, dx)
     levels = np.sort(np.sqrt(np.square(rest).mean((1, 2))) / 6)
     return float(levels[: max(1, len(levels) // 8)].mean())
+
+
+def widest(windows: Float[np.ndarray, "windows side side"], *, noise_std: float = 0.0, beyond: float = 0.0) -> float:
+    """Returns the width (pixels) of the widest Gaussian behind which neighbours can differ as much as here.
+
+    Args:
+      windows: Of the picture.
+      noise_std: Of the windows; six times that are no edge.
+      beyond: Share of the steps between neighbours that may be larger.
+    """
+    steps = np.abs(np.concatenate([np.diff(windows, axis=axis).ravel() for axis in (1, 2)]))
+    return width_of(float(np.quantile(steps, 1 - beyond)) - 6 * noise_std, windows)
+
+
+def width_of(step: float, windows: Float[np.ndarray, "windows side side"]) -> float:
+    """Returns the width of the Gaussian behind which the whole range of the windows is so steep an edge."""
+    return 0.5 / NormalDist().inv_cdf(0.5 + 0.5 * min(max(step / float(np.ptp(windows)), 1e-6), 1 - 1e-6))
 
 
 def spectrum(windows: Float[np.ndarray, "windows side side"]) -> Float[np.ndarray, "side half"]:

@@ -12,7 +12,6 @@ from isr_jax.inference.estimate_features import luma
 from isr_jax.pictures.metrics import round_to
 
 Pixels = Shaped[np.ndarray, "height width channels"]
-Enlarged = Shaped[np.ndarray, "hr_height hr_width channels"]
 CHUNK = 256
 """Lines that are compared at once."""
 
@@ -125,28 +124,42 @@ def check_frame(frame: Any, size: tuple[int, ...]) -> Frame:
     return found
 
 
-def continued(pixels: Pixels, frame: Frame) -> Pixels:
-    """Returns a picture whose inside goes on, mirrored, where its frame was."""
+def continued(
+    pixels: Shaped[np.ndarray, "*batch height width channels"], frame: Frame
+) -> Shaped[np.ndarray, "*batch height width channels"]:
+    """Returns pictures whose inside goes on, mirrored, where their frame was."""
+    rows, columns = frame.inside(pixels.shape[-3:])
     around = ((frame.top, frame.bottom), (frame.left, frame.right), (0, 0))
-    return np.pad(pixels[frame.inside(pixels.shape)], around, mode="symmetric")
+    return np.pad(pixels[..., rows, columns, :], [(0, 0)] * (pixels.ndim - 3) + [*around], mode="symmetric")
 
 
-def put_frame(enlarged: Enlarged, pixels: Pixels, frame: Frame) -> None:
-    """Puts the frame of a picture around what was made of it, in place: its pixels are squares of one colour."""
-    (height, width), (rows, columns) = enlarged.shape[:2], frame.inside(enlarged.shape, pixels.shape)
-    of_rows, of_columns = frame.inside(pixels.shape)
-    above, below = slice(0, of_rows.start), slice(of_rows.stop, len(pixels))
-    left, right = slice(0, of_columns.start), slice(of_columns.stop, pixels.shape[1])
-    whole, of_whole = slice(0, width), slice(0, pixels.shape[1])
+def put_frame(
+    enlarged: Shaped[np.ndarray, "*stages batch hr_height hr_width channels"],
+    pixels: Shaped[np.ndarray, "batch height width channels"],
+    frame: Frame,
+) -> Shaped[np.ndarray, "*stages batch hr_height hr_width channels"]:
+    """Returns what was made of pictures with their frame around it, whose pixels are squares of one colour.
+
+    In place, where the array can be written to.
+    """
+    enlarged = np.require(enlarged, requirements="W")
+    (height, width), size = enlarged.shape[-3:-1], pixels.shape[1:]
+    rows, columns = frame.inside((height, width), size)
+    of_rows, of_columns = frame.inside(size)
+    above, below = slice(0, of_rows.start), slice(of_rows.stop, size[0])
+    left, right = slice(0, of_columns.start), slice(of_columns.stop, size[1])
+    whole, of_whole = slice(0, width), slice(0, size[1])
     for band, of in (
         ((slice(0, rows.start), whole), (above, of_whole)),
         ((slice(rows.stop, height), whole), (below, of_whole)),
         ((rows, slice(0, columns.start)), (of_rows, left)),
         ((rows, slice(columns.stop, width)), (of_rows, right)),
     ):
-        part = _squares(pixels, height, band[0], of[0]).swapaxes(0, 1)
-        part = _squares(part, width, band[1], of[1]).swapaxes(0, 1)
-        enlarged[band] = round_to(part, enlarged.dtype)
+        for index in np.ndindex(enlarged.shape[:-3]):
+            part = _squares(pixels[index[-1]], height, band[0], of[0]).swapaxes(0, 1)
+            part = _squares(part, width, band[1], of[1]).swapaxes(0, 1)
+            enlarged[index][band] = round_to(part, enlarged.dtype)
+    return enlarged
 
 
 def _squares(lines: np.ndarray, count: int, wanted: slice, of: slice) -> np.ndarray:

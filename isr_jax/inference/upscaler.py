@@ -297,15 +297,12 @@ class Upscaler:
           UserError: If a picture does not fit into memory.
           ValueError: As `upscale` does.
         """
-        cut = None if frame is None else check_frame(frame, lr.shape[1:])
-        given = lr if cut is None else np.stack([continued(pixels, cut) for pixels in lr])
-        parts = list(self.upscale_batches(given, value_range=value_range, all_stages=all_stages, **known))
-        hr = np.concatenate(parts, axis=-4) if len(parts) > 1 else parts[0]
-        if cut is not None:
-            hr = np.require(hr, requirements="W")
-            for index in np.ndindex(hr.shape[:-3]):
-                put_frame(hr[index], lr[index[-1]], cut)
-        return hr
+        known |= {"value_range": value_range, "all_stages": all_stages}
+        if frame is not None:
+            cut = check_frame(frame, lr.shape[1:])
+            return put_frame(self.upscale_batch(continued(lr, cut), **known), lr, cut)
+        parts = list(self.upscale_batches(lr, **known))
+        return np.concatenate(parts, axis=-4) if len(parts) > 1 else parts[0]
 
     def upscale_batches(
         self,
@@ -396,9 +393,7 @@ class Upscaler:
             cut = check_frame(frame, pixels.shape)
             hr, target = self._resized(continued(pixels, cut), **wanted)
             if min(np.subtract(hr.shape, pixels.shape)) >= 0:  # else the frame is reduced with the picture
-                hr = np.require(hr, requirements="W")
-                put_frame(hr, pixels, cut)
-                return hr, target
+                return put_frame(hr[None], pixels[None], cut)[0], target
         return self._resized(pixels, **wanted)
 
     def _resized(
