@@ -41,8 +41,8 @@ def check_place(path: Path) -> None:
     Raises:
       OSError: If it could not; it names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _naming(path), tempfile.NamedTemporaryFile(dir=path.parent, prefix=_prefix(path), suffix=path.suffix):
+    folder = next(folder for folder in path.absolute().parents if folder.exists())  # others are made when it is written
+    with _naming(path), tempfile.NamedTemporaryFile(dir=folder, prefix=_prefix(path)):
         pass
 
 

@@ -82,7 +82,11 @@ def main(argv: list[str] | None = None) -> int:
 def watch(config: UpscaleConfig) -> int:
     """Enlarges what arrives until it is interrupted. What fails is said, and left alone until it changes."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # services are ended by it
-    arrived, done = arrivals(config, lambda line: print(f"isr-jax: {in_flags(line)}", file=sys.stderr, flush=True)), 0
+
+    def tell(line: str) -> None:
+        print(f"isr-jax: {in_flags(line)}", file=sys.stderr, flush=True)
+
+    arrived, done = arrivals(config, tell), 0
     enlarger = make_enlarger(config)
     note(config, f"isr-jax: watching {', '.join(config.inputs)}; Ctrl-C ends it")
     progress = Progress(total=1, quiet=config.quiet, json_lines=config.json_lines)
@@ -94,9 +98,9 @@ def watch(config: UpscaleConfig) -> int:
                 progress.end(target, upscale_file(source, target, enlarger, config, progress.within))
                 done += 1
             except (UserError, OSError, MemoryError) as error:
-                line = in_flags(_one_line(source, error))
-                progress.end(target, error=line)
-                print(f"isr-jax: {line}", file=sys.stderr, flush=True)
+                line = _one_line(source, error)
+                progress.end(target, error=in_flags(line))
+                tell(line)
     except KeyboardInterrupt:
         progress.clear()
         note(config, f"isr-jax: ended; {done} enlarged, and nothing half-written")

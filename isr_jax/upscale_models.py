@@ -123,7 +123,10 @@ def _told(config: UpscaleConfig) -> bool:
 def _believed(
     picture: Picture, file: str | bytes, model: Any, factor: float, config: UpscaleConfig, estimate: Estimate | None
 ) -> tuple[Estimate | None, dict[str, Any]]:
-    """Returns what is believed of a picture where the command line does not say all, and what a model is told of it."""
+    """Returns what is believed of a picture and is to be said, and what a model is told of it.
+
+    Where the command line says all else, that is a frame.
+    """
     said = {"blur": config.blur, "noise_std": config.noise, "jpeg": config.jpeg}
     given = {name for name, value in said.items() if value is not None}
     takes = {"blur", "noise_std"} | ({"jpeg"} if model.uses_jpeg else set())

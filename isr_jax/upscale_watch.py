@@ -30,10 +30,10 @@ def arrivals(config: UpscaleConfig, tell: Callable[[str], None]) -> Iterator[tup
     output = Path(config.output)
     if config.output == PIPE or (output.exists() and not output.is_dir()):
         raise ConfigError(f"--watch writes into a folder; --output {config.output} is none")
-    if other := [name for name in config.inputs if not Path(name).is_dir()]:
-        raise ConfigError(f"--watch looks into folders; {other[0]} is none")
+    if other := [name for name in config.inputs if not name or not Path(name).is_dir()]:
+        raise ConfigError(f"--watch looks into folders; {other[0] or 'an empty name'} is none")
     for name in config.inputs:
-        if not name or Path(name).resolve().is_relative_to(output.resolve()):
+        if Path(name).resolve().is_relative_to(output.resolve()):
             raise ConfigError(
                 f"--output {output} holds the input {name!r}, whose results it would watch: name another place"
             )

@@ -75,10 +75,15 @@ def _is_of(path, pixels) -> bool:
     return bool(np.abs(read_image(path).pixels.astype(int) - imresize(pixels, 2).astype(int)).max() <= 1)
 
 
-def test_a_restart_does_what_is_missing_alone(tmp_path):
-    folder, out = tmp_path / "in", tmp_path / "in" / "out"
-    folder.mkdir()
-    write_image(folder / "a.png", picture())
+@pytest.fixture
+def folder(tmp_path):
+    """With one picture."""
+    write_image(tmp_path / "in" / "a.png", picture())
+    return tmp_path / "in"
+
+
+def test_a_restart_does_what_is_missing_alone(folder):
+    out = folder / "out"
     with watching(folder) as process:
         wait_for((out / "a.png").exists)
         process.kill()
@@ -91,10 +96,8 @@ def test_a_restart_does_what_is_missing_alone(tmp_path):
     assert os.stat(out / "a.png").st_mtime_ns == before
 
 
-def test_the_result_of_one_picture_is_not_replaced_by_that_of_another(tmp_path):
-    folder, out = tmp_path / "in", tmp_path / "in" / "out"
-    folder.mkdir()
-    write_image(folder / "a.png", picture())
+def test_the_result_of_one_picture_is_not_replaced_by_that_of_another(folder):
+    out = folder / "out"
     with watching(folder) as process:
         wait_for((out / "a.png").exists)
         Image.fromarray(picture(1)).save(folder / "a.gif")
@@ -116,6 +119,7 @@ def test_the_result_of_one_picture_is_not_replaced_by_that_of_another(tmp_path):
     [
         (["{in}", "-o", "{in}/a.png"], "--watch writes into a folder"),
         (["{in}/a.png", "-o", "{in}/out"], "--watch looks into folders"),
+        (["", "-o", "{in}/out"], "an empty name is none"),
         (["{in}", "-o", "-"], "--watch writes into a folder"),
         (["{in}", "-o", "{in}"], "holds the input"),
         (["{in}/deep", "-o", "{in}"], "holds the input"),

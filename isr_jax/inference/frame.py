@@ -97,11 +97,8 @@ def later_frame(pixels: Pixels, layers: list[Frame], steep: Callable[[float], bo
     """Returns at each side the layers up to the last one whose edge is too steep for the blur; None without any."""
     found = before = NO_FRAME
     for layer in layers:
-        edges = [
-            wide > less and steep(float(step))
-            for wide, less, step in zip(layer, before, steps_inward(pixels, layer, 1)[:, 0], strict=True)
-        ]
-        found = Frame(*(wide if edge else kept for wide, kept, edge in zip(layer, found, edges, strict=True)))
+        sides = zip(layer, before, found, steps_inward(pixels, layer, 1)[:, 0], strict=True)
+        found = Frame(*(wide if wide > less and steep(float(step)) else kept for wide, less, kept, step in sides))
         before = layer
     return None if found == NO_FRAME else found
 
@@ -129,8 +126,8 @@ def continued(
 ) -> Shaped[np.ndarray, "*batch height width channels"]:
     """Returns pictures whose inside goes on, mirrored, where their frame was."""
     rows, columns = frame.inside(pixels.shape[-3:])
-    around = ((frame.top, frame.bottom), (frame.left, frame.right), (0, 0))
-    return np.pad(pixels[..., rows, columns, :], [(0, 0)] * (pixels.ndim - 3) + [*around], mode="symmetric")
+    around = [(0, 0)] * (pixels.ndim - 3) + [(frame.top, frame.bottom), (frame.left, frame.right), (0, 0)]
+    return np.pad(pixels[..., rows, columns, :], around, mode="symmetric")
 
 
 def put_frame(
