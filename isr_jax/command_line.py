@@ -180,13 +180,14 @@ def _build(cls: type[T], default: T | None, given: dict[str, Any], prefix: str) 
         elif name in given:
             words = given[name]
             words = [words] if isinstance(words, str) else words  # of an optional position
-            value = words if isinstance(words, bool) else _read(hints[field.name], words, name)
+            said = field.name.upper() if Positional in _unwrap(hints[field.name])[1] else _flag(name)
+            value = words if isinstance(words, bool) else _read(hints[field.name], words, said)
         values[field.name] = value
     return cls(**values)
 
 
 def _read(hint: Any, words: list[str], name: str) -> Any:
-    """Returns the value of a field from its words."""
+    """Returns the value of a field from its words; `name` is what messages call it."""
     hint, arguments = _unwrap(hint)[0], typing.get_args(_unwrap(hint)[0])
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         if types.NoneType in arguments and words == ["None"]:
@@ -199,17 +200,17 @@ def _read(hint: Any, words: list[str], name: str) -> Any:
     if typing.get_origin(hint) is tuple:
         kinds = arguments[:1] * len(words) if arguments[1:] == (...,) else arguments
         if len(kinds) != len(words):
-            raise ValueError(f"{_flag(name)} takes {len(kinds)} values, not {len(words)}")
+            raise ValueError(f"{name} takes {len(kinds)} values, not {len(words)}")
         return tuple(_read(kind, [word], name) for kind, word in zip(kinds, words, strict=True))
     if typing.get_origin(hint) is Literal:
         if words[0] not in arguments:
-            raise ValueError(f"{_flag(name)} {words[0]}: choose one of {', '.join(arguments)}")
+            raise ValueError(f"{name} {words[0]}: choose one of {', '.join(arguments)}")
         return words[0]
     try:
         return hint(words[0])
     except ValueError:
         kind = {int: "whole number", float: "number"}.get(hint, hint.__name__)
-        raise ValueError(f"{_flag(name)} {words[0]}: not a {kind}") from None
+        raise ValueError(f"{name} {words[0]}: not a {kind}") from None
 
 
 def _flag(name: str) -> str:

@@ -29,11 +29,11 @@ class ExportOptions:
     input: Literal["float", "uint8"] = "float"
     """Of ONNX: floating point on 0..1, or 8 bits on 0..255; the output alike."""
     scale: int | None = None
-    """Of ONNX: the factor, of a model that has several."""
+    """The factor, of a model that has several."""
     size: tuple[int, int] | None = None
     """Height and width of the LR pictures; any if not given."""
     kernel_size: int | None = None
-    """Of StableHLO: width of the blur kernel, which a model whose data term is a blur takes as a second input."""
+    """Of StableHLO: side of the blur kernel that a model is told; ONNX takes any."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"--size is {options.size[0]} {options.size[1]}: give a height and a width of at least 1")
     if kind == "onnx" and options.kernel_size is not None:
         raise ConfigError("an ONNX file takes kernels of any size: leave out --kernel-size")
-    if kind == "stablehlo" and (options.layout, options.input, options.scale) != ("nchw", "float", None):
-        raise ConfigError("--layout, --input and --scale are of ONNX files: leave them out")
+    if kind == "stablehlo" and (options.layout, options.input) != ("nchw", "float"):
+        raise ConfigError("--layout and --input are of ONNX files: leave them out")
 
     # Not at the top: --help must not wait for JAX.
     from isr_jax.models.model_file import find_model, load_model, read_metadata, shipped_models
@@ -85,7 +85,8 @@ def main(argv: list[str] | None = None) -> None:
     else:
         from isr_jax.models.export import export_stablehlo
 
-        data = export_stablehlo(load_model(path), size=options.size, kernel_size=options.kernel_size)
+        given = {"scale": options.scale, "size": options.size, "kernel_size": options.kernel_size}
+        data = export_stablehlo(load_model(path), **given)
         pictures, axes, least = "float32 on 0..255", "N, height, width, channels", " of at least 8"
     replace_file(output, lambda temporary: temporary.write_bytes(data))
     size = f"any height and width{least}" if options.size is None else "{}x{} pixels".format(*options.size)

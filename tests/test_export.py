@@ -1,5 +1,6 @@
 """StableHLO files, run in a process that has JAX and not this package."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from isr_jax.export import main
 from isr_jax.models.export import export_stablehlo
 from isr_jax.models.model_file import save_model
 from isr_jax.physics.blur import Blur
+from isr_jax.physics.jpeg import Jpeg
 from isr_jax.physics.sampling import Decimation
 from tests.random_model import random_model
 
@@ -71,6 +73,23 @@ def test_the_kernel_is_a_second_input():
     exported = jax.export.deserialize(bytearray(export_stablehlo(model, size=(9, 12), kernel_size=5)))
     lr, kernel = jnp.asarray(pictures(1, 9, 12, 3)), jnp.asarray(pictures(5, 5) / 255 / 12.5)
     np.testing.assert_allclose(exported.call(lr, kernel), UPSCALE(model, lr, Decimation(4) @ Blur(kernel)), atol=1e-3)
+
+
+def test_what_a_model_is_told_are_inputs():
+    """With the closed form, whose transforms are of one size."""
+    erd = dataclasses.replace(LITE, noise_plane=True, error_plane=True)
+    config = ModelConfig(num_stages=2, scale=2, scales=(2, 3), physics="blur", data_step="closed_form", prior=erd)
+    model = random_model(dataclasses.replace(config, start_weights=(1e-6, 1e-4, 1e-3), noise_from="lr"))
+    with pytest.raises(ConfigError, match="`size`: its Fourier transforms"):
+        export_stablehlo(model, kernel_size=5)
+    data = export_stablehlo(model, scale=3, size=(9, 12), kernel_size=5)
+    lr, kernel, noise_std = pictures(2, 9, 12, 3), pictures(5, 5) / 255 / 12.5, np.array([0, 5], np.float32)
+    physics = Jpeg(np.array([np.inf, 60])) @ Decimation(3) @ Blur(kernel)
+    expected = jax.jit(lambda lr: model(lr, physics=physics, noise_std=jnp.asarray(noise_std)))(lr)
+    found = jax.export.deserialize(bytearray(data)).call(lr, kernel, noise_std, np.array([0, 60], np.int32))
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+    with pytest.raises(ConfigError, match="`scale` is 4; the model is made for x2 and x3"):
+        export_stablehlo(model, scale=4, kernel_size=5)
 
 
 def test_the_file_of_a_run_is_called_as_its_folder(tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from isr_jax.config import ConfigError
 from isr_jax.physics.blur import Blur
 from isr_jax.physics.check import changes_when_turned, check_physics
 from isr_jax.physics.fourier import closed_form, closed_form_tapered, fast_size
+from isr_jax.physics.jpeg import Jpeg
 from isr_jax.physics.kernels import as_kernels, gaussian_kernel, pad_kernels
 from isr_jax.physics.masking import Mask, Mosaic
 from isr_jax.physics.names import make_physics
@@ -75,7 +76,13 @@ MEMBERS = {
 }
 
 
-@pytest.mark.parametrize("name", MEMBERS)
+LIKE_ANOTHER = {"bicubic x3", "bicubic x4", "blur a channel", "large blur", "large periodic blurs", "turned"}
+"""Members of whose kind a quicker one is there."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LIKE_ANOTHER else name for name in MEMBERS]
+)
 def test_every_member_is_what_it_says(name):
     physics, shape = MEMBERS[name]
     errors = check_physics(physics, shape)
@@ -101,6 +108,11 @@ class Crooked(Physics):
         return x + 1
 
 
+class Scaleless(Physics):
+    def apply(self, x):
+        return x
+
+
 class Lopsided(Lens):
     def adjoint(self, y):
         return self.blurs[0].adjoint(y)
@@ -110,12 +122,23 @@ def test_a_users_own_needs_apply_alone_and_the_check_names_what_fails():
     blurs = (Blur(kernels(1)[0]), Blur(kernels(1, 3)[0]))
     check_physics(Lens(blurs=blurs), (8, 9, 1))
     check_physics(Decimation(2) @ Lens(blurs=blurs), (5, 4, 1))
+    with pytest.raises(AssertionError, match="^apply: H x is 0 for every picture"):
+        check_physics(Mask(np.zeros((4, 4))), (4, 4, 1))
+    with pytest.raises(AssertionError, match="^scale: Scaleless has none"):
+        check_physics(Scaleless(), (4, 4, 1))
     with pytest.raises(AssertionError, match=r"^linear: .* off by"):
         check_physics(Crooked(), (4, 4, 1))
     with pytest.raises(AssertionError, match=r"^adjoint: <Hx, y> against <x, H'y>: off by"):
         check_physics(Lopsided(blurs=blurs), (8, 8, 1))
     with pytest.raises(AssertionError, match="adjoint"):
         check_physics(released("released_bicubic", 2), (6, 6, 3))
+
+
+def test_the_check_takes_an_object_and_a_height_a_width_and_channels(unchecked_shapes):
+    with pytest.raises(ValueError, match="a height, a width and channels"):
+        check_physics(Crooked(), (4, 4))
+    with pytest.raises(TypeError, match=r"it is an object, as isr_jax\.Bicubic\(4\)"):
+        check_physics(Crooked, (4, 4, 1))
 
 
 @pytest.mark.parametrize("size", [(3, 3), (4, 4), (5, 2), (12, 12), (13, 13), (12, 13)])
@@ -292,12 +315,26 @@ def test_many_kernels_are_one_compilation():
         ),
         (lambda: Mask(np.ones((8, 8))).apply(random((1, 8, 9, 1))), r"shape \(1, 8, 8\); 1 pictures of 8x9"),
         (lambda: Mask(np.ones(3)), r"not \(3,\)"),
+        (lambda: Mask(np.ones((1, 8, 8, 3))), r"not \(1, 8, 8, 3\)"),
+        (lambda: Mask(np.full((8, 8), np.nan)), "not finite"),
+        (lambda: Mask("m.png").apply(random((1, 8, 9, 1))), r"the mask is 'm.png'; it is an array"),
+        (lambda: Blur(1.6).apply(random((1, 8, 9, 1))), r"is 1\.6; it is an array, as .*gaussian_kernel\(1\.6\)"),
+        (lambda: Blur(np.ones((3, 3)), "zero"), "`border` of a blur is 'zero'; choose one of symmetric, periodic"),
+        (lambda: Blur(np.ones((3, 3))).apply(random((8, 9, 1))), r"one picture is x\[None\]"),
+        (lambda: Bicubic(2).apply(random((1, 9, 8, 1))), "9x8: sides must be multiples of 2; crop them"),
+        (lambda: BoxAverage(3).apply(random((1, 9, 8, 1))), "multiples of 3; crop them"),
+        (lambda: Decimation(2).apply(random((1, 131, 8, 1))), "multiples of 2; crop them"),
+        (lambda: Jpeg("75").error_std, "is '75'; it is 1 to 100"),
+        (lambda: Mosaic("RGBG"), "no Bayer pattern"),
+        (lambda: Mosaic(None), "rows of channel numbers"),
         (lambda: Mosaic("RGBB").pattern and Mosaic("RGB"), "no Bayer pattern"),
         (lambda: Mosaic(((0, 1), (1, 1))), "every channel"),
         (lambda: Decimation(0), "scale 0"),
         (lambda: Decimation(2, 2), "0 to 1"),
+        (lambda: Decimation(2, None), "the phase None; it is one or two whole numbers, 0 to 1"),
         (lambda: Bicubic(2.5), "scale 2.5"),
         (lambda: Resize(hr_size=(4, 0), lr_size=(2, 2)), "at least 1 pixel"),
+        (lambda: Resize(hr_size=8, lr_size=(2, 2)), "`hr_size` of Resize is 8; it is a height and a width"),
         (lambda: make_physics("blur", scale=2), "give `blur`"),
         (lambda: make_physics("bicubicc", scale=2), "choose one of bicubic, blur"),
         (lambda: make_physics("numpy:zeros", scale=2), "no isr_jax.Physics but ndarray"),
@@ -310,6 +347,45 @@ def test_what_cannot_be_used_is_one_line_with_its_number(make, message, unchecke
     with pytest.raises(ConfigError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_numbers_may_be_numpys(unchecked_shapes):
+    assert Bicubic(np.int64(2)) == Bicubic(2)
+    assert Decimation(2, np.int64(1)) == Decimation(2, (1, 1)) == Decimation(np.int32(2), [np.int64(1), 1])
+    assert Resize(hr_size=[9, 12], lr_size=np.array([6, 5])) == Resize(hr_size=(9, 12), lr_size=(6, 5))
+    np.testing.assert_array_equal(Jpeg(np.int64(75)).error_std, Jpeg(75).error_std)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.float16])
+def test_pictures_of_few_bits_are_those_of_float32(dtype, unchecked_shapes):
+    few = np.round(np.asarray(random((1, 12, 12, 1)))).astype(dtype)
+    for physics in (Blur(kernels(1)[0]), Decimation(2) @ Blur(kernels(1)[0]), Mask(np.eye(12)), Bicubic(2)):
+        y, as_float = few[:, : 12 // physics.scale, : 12 // physics.scale], few.astype(np.float32)
+        np.testing.assert_allclose(physics.apply(few), physics.apply(as_float), atol=0.1)
+        for make in (
+            physics.adjoint,
+            physics.initial_estimate,
+            lambda y: physics.solve(y, few.astype(y.dtype), 0.1),  # noqa: B023
+            lambda y: physics.observe(few.astype(y.dtype), jax.random.key(0), 2.5),  # noqa: B023
+        ):
+            np.testing.assert_allclose(make(y), make(y.astype(np.float32)), atol=1e-2)
+
+
+@pytest.mark.parametrize("physics", [Bicubic(2), BoxAverage(2), Decimation(2), Blur(np.ones((3, 3)) / 9), Identity()])
+def test_a_batch_may_be_empty(physics):
+    start = physics.initial_estimate(jnp.zeros((0, 4, 6, 3)))
+    assert physics.apply(start).shape == (0, 4, 6, 3)
+
+
+@pytest.mark.parametrize(("a", "b"), [((1, 5), (5, 1)), ((4, 3), (2, 4)), ((1, 15), (3, 3))])
+def test_a_blur_of_a_blur_has_the_convolution_of_the_kernels(a, b):
+    a, b = (np.random.default_rng(i).uniform(size=size) for i, size in enumerate((a, b)))
+    impulse = np.zeros((31, 31))
+    impulse[15, 15] = 1
+    expected = ndimage.convolve(ndimage.convolve(impulse, b), a)
+    blur = (Blur(a) @ Blur(b)).as_blur()
+    found = Blur(np.asarray(blur.kernel)).apply(jnp.asarray(impulse, jnp.float32)[None, ..., None])[0, ..., 0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_kernel_of_sum_0_may_be_asked_for():

@@ -123,6 +123,20 @@ def test_pictures_may_be_numpy_s_and_of_8_bits():
         np.testing.assert_allclose(x, expected, atol=1e-3)
 
 
+def test_with_64_bits_on_the_solver_stays_in_32(thirty_two_bits_after):
+    y, erd = np.asarray(random((1, 6, 5, 3))), dataclasses.replace(LR, noise_plane=True, carry_features=True)
+    jax.config.update("jax_enable_x64", True)
+    prior = randomised(ERD(erd, channels=3, scale=2, rngs=nnx.Rngs(0)), 0)
+    for solve, denoiser in ((half_quadratic_splitting, prior), (proximal_gradient, SHRINK)):
+        assert solve(Bicubic(2), y, denoiser, noise_std=2.0, num_stages=2).dtype == jnp.float32
+
+
+@pytest.fixture
+def thirty_two_bits_after():
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
 def test_a_level_of_0_stays_finite():
     y = random((1, 6, 5, 1))
     for solve in (half_quadratic_splitting, proximal_gradient):
@@ -168,13 +182,18 @@ def test_an_erd_at_lr_resolution_sees_the_residual_and_carries_features():
     [
         (half_quadratic_splitting, {"data_step": Gradient()}, "takes ClosedForm or ConjugateGradient"),
         (proximal_gradient, {"data_step": ClosedForm()}, "takes Gradient"),
-        (half_quadratic_splitting, {"num_stages": 0}, "`num_stages` is 0; it must be at least 1"),
-        (proximal_gradient, {"num_stages": -1}, "`num_stages` is -1; it must be at least 1"),
+        (half_quadratic_splitting, {"num_stages": 0}, "`num_stages` is 0; it must be a whole number of at least 1"),
+        (proximal_gradient, {"num_stages": -1}, "`num_stages` is -1; it must be a whole number of at least 1"),
+        (half_quadratic_splitting, {"noise_std": -3.0}, "`noise_std` is -3.0; it must be finite and not negative"),
+        (proximal_gradient, {"noise_std": np.nan}, "`noise_std` is nan"),
+        (proximal_gradient, {"noise_std": np.ones(2)}, r"shape \(2,\); 1 pictures need one level each"),
+        (proximal_gradient, {"first_noise_std": -4.0}, "`first_noise_std` is -4.0"),
+        (half_quadratic_splitting, {"prior_weight": 0.0}, "`prior_weight` is 0.0; it must be above 0"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(solve, options, message):
     with pytest.raises(ConfigError, match=message) as error:
-        solve(Identity(), random((1, 6, 5, 1)), SHRINK, noise_std=2.0, **options)
+        solve(Identity(), random((1, 6, 5, 1)), SHRINK, **{"noise_std": 2.0} | options)
     assert "\n" not in str(error.value)
 
 

@@ -1,6 +1,6 @@
 """Blur: a convolution with a known kernel, one for all pictures or one each."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from isr_jax.config import ConfigError
 from isr_jax.physics.fourier import EquivalentBlur
 from isr_jax.physics.kernels import Kernels, as_kernels, transfer, turned_kernel
-from isr_jax.physics.physics import Images, Physics
+from isr_jax.physics.physics import Images, Physics, check_pictures, floating
 
 DIRECT_TAPS = 121
 """Kernels of up to so many taps are summed directly, larger ones by Fourier transforms where sizes are fixed."""
@@ -33,7 +33,7 @@ class Blur(Physics, kw_only=False):
       border: What lies outside the picture: its mirror image, or the picture again.
       allow_zero_sum: Whether a kernel may have the sum 0.
     Raises:
-      ConfigError: If a kernel has another shape, a value that is not finite, or the sum 0.
+      ConfigError: If a kernel has another shape, a value that is not finite, or the sum 0, or there is no such border.
     Examples:
       >>> physics = isr_jax.Decimation(2) @ isr_jax.Blur(np.full((3, 3), 1 / 9))
       >>> physics.apply(jnp.ones((1, 8, 8, 3))).shape, physics.scale
@@ -54,9 +54,14 @@ class Blur(Physics, kw_only=False):
         given = isinstance(self.kernel, list | tuple | np.ndarray)
         if given or dimensions < 3 or (dimensions == 3 and not traced):
             object.__setattr__(self, "kernel", as_kernels(self.kernel, allow_zero_sum=self.allow_zero_sum))
+        if self.border not in get_args(Border):
+            raise ConfigError(f"`border` of a blur is {self.border!r}; choose one of {', '.join(get_args(Border))}")
 
     @property
     def _kernels(self) -> Kernels:
+        if not hasattr(self.kernel, "ndim"):
+            remedy = "an array, as isr_jax.physics.kernels.gaussian_kernel(1.6)"
+            raise ConfigError(f"the kernel of a blur is {self.kernel!r:.40}; it is {remedy}")
         return self.kernel if self.kernel.ndim == 4 else self.kernel[None]
 
     @property
@@ -71,7 +76,7 @@ class Blur(Physics, kw_only=False):
           ConfigError: If the kernels are neither one nor as many as the pictures, their channels do not fit, or they
             are larger than the picture.
         """
-        kernel = self._kernels
+        kernel, x = self._kernels, floating(check_pictures(x))
         if kernel.shape[0] not in (1, x.shape[0]):
             raise ConfigError(f"there are {kernel.shape[0]} blur kernels for {x.shape[0]} pictures")
         if kernel.shape[3] not in (1, x.shape[3]):

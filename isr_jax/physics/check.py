@@ -22,18 +22,30 @@ def check_physics(physics: Physics, shape: tuple[int, int, int], *, tolerance: f
     Returns: The relative error of each property.
     Raises:
       AssertionError: If a property fails; it is named, with its numbers.
+      TypeError: If it is no physics.
+      ValueError: If the shape has not three numbers.
     Examples:
       >>> max(isr_jax.check_physics(isr_jax.BoxAverage(2), (4, 4, 1)).values()) < 1e-4
       True
     """
+    if not isinstance(physics, Physics):
+        raise TypeError(f"`physics` is {physics!r:.60}; it is an object, as isr_jax.Bicubic(4)")
+    if not hasattr(physics, "scale"):
+        raise AssertionError(f"scale: {type(physics).__name__} has none; 1 where it keeps the size")
+    if len(shape) != 3:
+        raise ValueError(f"`shape` is {shape}; it is a height, a width and channels, as (6, 6, 3)")
     rng = np.random.default_rng(0)
     lr_shape = (_pictures(physics), *shape)
     hr_shape = physics.hr_shape(lr_shape)
     draw = lambda s: rng.normal(size=s).astype(np.float32)  # noqa: E731
     x, other, y = draw(hr_shape), draw(hr_shape), draw(lr_shape)
     apply, start = jax.jit(physics.apply), jax.jit(physics.initial_estimate)  # one program each, not one an operation
-    if apply(x).shape != lr_shape:
-        raise AssertionError(f"apply takes {hr_shape} to {apply(x).shape}, not to {lr_shape}")
+    seen = apply(x)
+    if seen.shape != lr_shape:
+        raise AssertionError(f"apply takes {hr_shape} to {seen.shape}, not to {lr_shape}")
+    if not jnp.isfinite(seen).all() or not jnp.any(seen):
+        what = "0 for every picture" if jnp.isfinite(seen).all() else "not finite"
+        raise AssertionError(f"apply: H x is {what}")
     errors: dict[str, float] = {}
 
     def compare(name: str, found: Any, expected: Any, what: str, limit: float = tolerance) -> None:

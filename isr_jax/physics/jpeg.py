@@ -44,7 +44,7 @@ class Jpeg(Identity, kw_only=False):
 
     def __post_init__(self) -> None:
         # JAX rebuilds the object around anything, 0 and None among it.
-        numbers = isinstance(self.quality, int | float | list | tuple | np.ndarray | Array)
+        numbers = isinstance(self.quality, int | float | list | tuple | np.generic | np.ndarray | Array)
         if not numbers or isinstance(self.quality, Tracer) or (isinstance(self.quality, int) and self.quality == 0):
             return
         quality = np.atleast_1d(np.asarray(self.quality, np.float32))
@@ -62,8 +62,8 @@ class Jpeg(Identity, kw_only=False):
 
         Within a third of what it is, from quality 10 to 90, for photographs reduced by 4 and stored with 4:2:0.
         """
-        if isinstance(self.quality, int):
-            raise ConfigError("`quality` of a JPEG is 0; it is 1 to 100")
+        if not hasattr(self.quality, "shape"):
+            raise ConfigError(f"`quality` of a JPEG is {self.quality!r:.40}; it is 1 to 100")
         uniform = jnp.sqrt(jnp.mean(jnp.square(_tables(self.quality[:, None, None], LUMA_TABLE)), (1, 2)) / 12)
         return jnp.where(jnp.isinf(self.quality), 0.0, jnp.sqrt(ERROR_PER_STEP * uniform))
 

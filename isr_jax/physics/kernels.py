@@ -84,7 +84,8 @@ def convolve_kernels(a: Kernels, b: Kernels) -> Kernels:
     """Returns the kernel of one blur after the other."""
 
     def one(a: Array, b: Array) -> Array:
-        return jax.scipy.signal.convolve2d(a, b, precision=jax.lax.Precision.HIGHEST)
+        a = jnp.pad(a, [(side - 1, side - 1) for side in b.shape])  # one of the two has to contain the other
+        return jax.scipy.signal.convolve2d(a, b, mode="valid", precision=jax.lax.Precision.HIGHEST)
 
     count, channels = max(a.shape[0], b.shape[0]), max(a.shape[3], b.shape[3])
     a, b = (jnp.broadcast_to(k, (count, *k.shape[1:3], channels)) for k in (a, b))

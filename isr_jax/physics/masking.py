@@ -9,14 +9,14 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from isr_jax.config import ConfigError
-from isr_jax.physics.physics import Images, Physics, turn
+from isr_jax.physics.physics import Images, Physics, floating, turn
 
 
 class Mask(Physics, kw_only=False):
     """y = mask x, pixel by pixel: inpainting.
 
     Args:
-      mask: (H, W) for all pictures or (N, H, W), 1 where a pixel is seen, 0 where not.
+      mask: (H, W) for all pictures, (N, H, W) or (N, H, W, 1), 1 where a pixel is seen, 0 where not.
     Raises:
       ConfigError: If it has another shape, or that of other pictures than it is applied to.
     Examples:
@@ -32,15 +32,19 @@ class Mask(Physics, kw_only=False):
     def __post_init__(self) -> None:
         mask: Any = self.mask
         mask = np.asarray(mask) if isinstance(mask, list | tuple) else mask
+        if isinstance(mask, np.ndarray) and not np.isfinite(mask).all():
+            raise ConfigError("the mask holds what is not finite: 1 where a pixel is seen, 0 where not")
         dimensions, traced = getattr(mask, "ndim", 4), isinstance(mask, Tracer)
         if dimensions == 2 or (dimensions == 3 and not traced):  # see Blur
             mask = jnp.asarray(mask, jnp.float32)
             object.__setattr__(self, "mask", mask[..., None] if dimensions == 3 else mask[None, ..., None])
-        elif dimensions not in (3, 4, 5):
-            raise ConfigError(f"a mask has shape (H, W) or (N, H, W), not {tuple(mask.shape)}")
+        elif dimensions not in (3, 4, 5) or (isinstance(mask, np.ndarray) and mask.shape[-1] != 1):
+            raise ConfigError(f"a mask has shape (H, W), (N, H, W) or (N, H, W, 1), not {tuple(mask.shape)}")
 
     @property
     def _masks(self) -> Array:
+        if not hasattr(self.mask, "ndim"):
+            raise ConfigError(f"the mask is {self.mask!r:.40}; it is an array (H, W), (N, H, W) or (N, H, W, 1)")
         return self.mask if self.mask.ndim == 4 else self.mask[None]
 
     @property
@@ -71,7 +75,7 @@ class Mask(Physics, kw_only=False):
 
     def initial_estimate(self, y: Images) -> Images:
         """Returns y with the holes filled from their surroundings, by averages over windows that grow."""
-        mask = jnp.broadcast_to(self._masks, (*y.shape[:3], 1)) > 0
+        y, mask = floating(y), jnp.broadcast_to(self._masks, (*y.shape[:3], 1)) > 0
         x, width = jnp.where(mask, y, 0), 3
         while width < 2 * max(y.shape[1:3]):
             x, mask = _fill(x, mask, width)
@@ -123,10 +127,12 @@ class Mosaic(Physics, kw_only=False):
     def __post_init__(self) -> None:
         pattern = self.pattern
         if isinstance(pattern, str):
-            if len(pattern) != 4 or set(pattern) != set("RGB"):
+            if pattern not in ("RGGB", "BGGR", "GRBG", "GBRG"):
                 raise ConfigError(f"the mosaic {pattern!r} is no Bayer pattern; choose RGGB, BGGR, GRBG or GBRG")
             numbers = ["RGB".index(letter) for letter in pattern]
             pattern = (numbers[:2], numbers[2:])
+        if np.ndim(pattern) != 2:
+            raise ConfigError(f"the mosaic is {pattern!r:.40}; it is a Bayer pattern or rows of channel numbers")
         pattern = tuple(tuple(int(c) for c in row) for row in pattern)
         if len({len(row) for row in pattern}) != 1 or {c for row in pattern for c in row} != set(range(self.channels)):
             raise ConfigError(

@@ -23,6 +23,7 @@ from flax import struct
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
+from isr_jax.config import ConfigError
 from isr_jax.physics.fourier import EquivalentBlur, closed_form
 from isr_jax.physics.kernels import convolve_kernels
 
@@ -95,6 +96,7 @@ class Physics(struct.PyTreeNode, kw_only=True):
 
     def adjoint(self, y: Images) -> Images:
         """Returns H^T y, derived from `apply`."""
+        y = floating(y)
         hr = jax.ShapeDtypeStruct(self.hr_shape(y.shape), y.dtype)
         return jax.linear_transpose(self.apply, hr)(y)[0]
 
@@ -132,6 +134,7 @@ class Physics(struct.PyTreeNode, kw_only=True):
 
         A pixel that H does not see starts as the LR pixel of its block.
         """
+        y = floating(y)
         ones = self.apply(jnp.ones(self.hr_shape(y.shape), y.dtype))
         weights = self.adjoint(ones)
         seen = jnp.abs(weights) > SEEN * jnp.abs(weights).max()
@@ -151,7 +154,7 @@ class Physics(struct.PyTreeNode, kw_only=True):
           weight: Of the nearness, for each picture or for all; positive.
           iterations: Most steps of the conjugate gradients.
         """
-        blur = self.as_blur()
+        y, z, blur = floating(y), floating(z), self.as_blur()
         if blur is not None and blur.periodic:
             return closed_form(blur, y, z, weight)
         return self.conjugate_gradients(y, z, weight, iterations=iterations)
@@ -183,7 +186,7 @@ class Physics(struct.PyTreeNode, kw_only=True):
           key: Of the noise; None: no noise.
           noise_std: Its level for each picture or for all, in the unit of the pictures.
         """
-        y = self.apply(x)
+        y = self.apply(floating(x))
         if key is None:
             return y
         level = jnp.broadcast_to(jnp.asarray(noise_std, y.dtype), y.shape[:1])
@@ -348,6 +351,27 @@ def turn_back(x: Array, turns: int, flip: bool = False) -> Array:
 def _turned_shape(shape: tuple[Any, ...], turns: int) -> tuple[Any, ...]:
     n, h, w, c = shape
     return (n, w, h, c) if turns % 2 else (n, h, w, c)
+
+
+def check_pictures(x: Array, scale: int = 1) -> Array:
+    """Returns pictures as they are.
+
+    Args:
+      x: (N, H, W, C).
+      scale: What their sides must be multiples of.
+    Raises:
+      ConfigError: If they have another number of axes, or such a side.
+    """
+    if x.ndim != 4:
+        raise ConfigError(f"pictures have shape (N, H, W, C), not {x.shape}: one picture is x[None]")
+    if any(isinstance(side, int) and side % scale for side in x.shape[1:3]):  # of a symbolic side nothing is known
+        raise ConfigError(f"pictures of {x.shape[1]}x{x.shape[2]}: sides must be multiples of {scale}; crop them")
+    return x
+
+
+def floating(x: Array) -> Array:
+    """Returns pictures as floating point of at least 32 bits, which neither rounds nor overflows on the way."""
+    return jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
 
 
 def _dot(a: Array, b: Array) -> Float[Array, " batch"]:

@@ -88,7 +88,7 @@ def upscale(
 def _upscale_axis(y: Array, weights: Float[np.ndarray, "scale taps"], axis: int, border: str) -> Array:
     """Interleaves one filtered copy of y per output phase along an axis; the taps are centred."""
     phases = filter_phases(y, weights, axis, border)
-    return phases.reshape(*y.shape[:axis], -1, *y.shape[axis + 1 :])
+    return phases.reshape(*y.shape[:axis], y.shape[axis] * len(weights), *y.shape[axis + 1 :])
 
 
 def filter_phases(y: Array, weights: Float[np.ndarray, "scale taps"], axis: int, border: str) -> Array:

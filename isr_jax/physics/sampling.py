@@ -9,14 +9,20 @@ from jaxtyping import Array, Float
 
 from isr_jax.config import ConfigError
 from isr_jax.physics.fourier import EquivalentBlur
-from isr_jax.physics.physics import Images, Physics
+from isr_jax.physics.physics import Images, Physics, check_pictures
 from isr_jax.physics.resampling import bicubic_phases, bicubic_taps, catmull_rom_phases, downscale, einsum, upscale
 from isr_jax.physics.resize import resize_matrix
 
 
-def _check_scale(name: str, scale: Any) -> None:
-    if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
-        raise ConfigError(f"{name} has the scale {scale!r}; it must be a whole number of at least 1")
+def _set_scale(physics: Physics) -> None:
+    if not _is_whole(physics.scale) or physics.scale < 1:
+        name = type(physics).__name__
+        raise ConfigError(f"{name} has the scale {physics.scale!r}; it must be a whole number of at least 1")
+    object.__setattr__(physics, "scale", int(physics.scale))
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def _constant(lr_shape: tuple[Any, ...], value: float) -> Float[Array, " batch"]:
@@ -42,7 +48,7 @@ class Bicubic(Physics, kw_only=False):
     mirrors = True
 
     def __post_init__(self) -> None:
-        _check_scale("Bicubic", self.scale)
+        _set_scale(self)
 
     @property
     def reach(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -50,8 +56,12 @@ class Bicubic(Physics, kw_only=False):
         return len(bicubic_taps(self.scale)) // 2
 
     def apply(self, x: Images) -> Images:
-        """Returns A_height x A_width^T. Sides must be multiples of the scale."""
-        return downscale(x, self.scale)
+        """Returns A_height x A_width^T.
+
+        Raises:
+          ConfigError: If the sides are no multiples of the scale.
+        """
+        return downscale(check_pictures(x, self.scale), self.scale)
 
     def squared_norm(self, lr_shape: tuple[Any, ...]) -> Float[Array, " batch"]:
         """Returns 1 / scale^2: H H^T has the eigenvector 1 and no larger eigenvalue."""
@@ -98,14 +108,21 @@ class Decimation(Physics, kw_only=False):
     start_reach = 2
 
     def __post_init__(self) -> None:
-        _check_scale("Decimation", self.scale)
-        phase = (self.phase, self.phase) if isinstance(self.phase, int) else tuple(self.phase)
-        if len(phase) != 2 or not all(isinstance(p, int) and 0 <= p < self.scale for p in phase):
-            raise ConfigError(f"Decimation has the phase {self.phase!r}; it must lie in 0 to {self.scale - 1}")
-        object.__setattr__(self, "phase", phase)
+        _set_scale(self)
+        phase = self.phase if isinstance(self.phase, tuple | list) else (self.phase, self.phase)
+        if len(phase) != 2 or not all(_is_whole(p) and 0 <= p < self.scale for p in phase):
+            raise ConfigError(
+                f"Decimation has the phase {self.phase!r}; it is one or two whole numbers, 0 to {self.scale - 1}"
+            )
+        object.__setattr__(self, "phase", (int(phase[0]), int(phase[1])))
 
     def apply(self, x: Images) -> Images:
-        """Returns the pixels that are kept."""
+        """Returns the pixels that are kept.
+
+        Raises:
+          ConfigError: If the sides are no multiples of the scale.
+        """
+        x = check_pictures(x, self.scale)
         return x[:, self.phase[0] :: self.scale, self.phase[1] :: self.scale]
 
     def squared_norm(self, lr_shape: tuple[Any, ...]) -> Float[Array, " batch"]:
@@ -148,11 +165,15 @@ class BoxAverage(Physics, kw_only=False):
     mirrors = True
 
     def __post_init__(self) -> None:
-        _check_scale("BoxAverage", self.scale)
+        _set_scale(self)
 
     def apply(self, x: Images) -> Images:
-        """Returns the averages."""
-        n, h, w, c = x.shape
+        """Returns the averages.
+
+        Raises:
+          ConfigError: If the sides are no multiples of the scale.
+        """
+        n, h, w, c = check_pictures(x, self.scale).shape
         return x.reshape(n, h // self.scale, self.scale, w // self.scale, self.scale, c).mean((2, 4))
 
     def squared_norm(self, lr_shape: tuple[Any, ...]) -> Float[Array, " batch"]:
@@ -224,10 +245,11 @@ class Resize(Physics, kw_only=True):
     lr_size: tuple[int, int] = struct.field(pytree_node=False)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __post_init__(self) -> None:
-        if any(not isinstance(n, int) or n < 1 for n in (*self.hr_size, *self.lr_size)):
-            raise ConfigError(
-                f"Resize goes from {self.hr_size} to {self.lr_size}; both need two sides of at least 1 pixel"
-            )
+        for name in ("hr_size", "lr_size"):
+            size: Any = getattr(self, name)
+            if np.shape(size) != (2,) or not all(_is_whole(side) and side >= 1 for side in size):
+                raise ConfigError(f"`{name}` of Resize is {size!r}; it is a height and a width of at least 1 pixel")
+            object.__setattr__(self, name, (int(size[0]), int(size[1])))
 
     @property
     def scale(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]

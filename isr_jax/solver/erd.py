@@ -145,7 +145,7 @@ class ERD(nnx.Module):
 
     def init_carry(self, lr_shape: tuple[Any, ...]) -> Array | None:
         """Returns what the first stage is handed, for LR pictures of a shape (N, h, w, C): no features yet."""
-        return jnp.zeros((*lr_shape[:3], self.config.features)) if self.config.carry_features else None
+        return jnp.zeros((*lr_shape[:3], self.config.features), jnp.float32) if self.config.carry_features else None
 
     def __call__(
         self,
@@ -179,7 +179,7 @@ class ERD(nnx.Module):
         if self.config.noise_plane:
             if noise_std is None:
                 raise ValueError("an ERD with a noise plane needs `noise_std`, a level for each picture")
-            planes = noise_std.reshape(len(noise_std), 1, 1, -1) / (NOISE_UNIT if at_lr else 1)
+            planes = noise_std.reshape(noise_std.shape[0], 1, 1, -1) / (NOISE_UNIT if at_lr else 1)
             parts.append(jnp.broadcast_to(planes, (*parts[0].shape[:3], planes.shape[3])))
         if carried is not None:
             parts.append(carried)

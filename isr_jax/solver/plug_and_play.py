@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
@@ -64,10 +65,10 @@ def half_quadratic_splitting(
       num_stages: K.
       data_step: One that solves; by default the closed form where that is exact, else conjugate gradients.
       first_noise_std: The level that the prior removes first.
-      prior_weight: lambda; the larger, the less the observation counts.
+      prior_weight: lambda, above 0; the larger, the less the observation counts.
     Returns: The pictures (N, H, W, C), not clipped.
     Raises:
-      ConfigError: If the data step does not solve, is none for this physics, or `num_stages` is below 1.
+      ConfigError: If the data step does not solve, is none for this physics, or a number is outside its range.
       TypeError: If the prior is a function.
       ValueError: If the observation has not four axes.
     References: Geman & Yang 1995, Nonlinear image recovery with half-quadratic regularization; Zhang et al. 2021,
@@ -84,10 +85,12 @@ def half_quadratic_splitting(
         data_step = ClosedForm() if blur is not None and blur.periodic else ConjugateGradient()
     if not data_step.solves:
         raise ConfigError(f"`data_step` is {data_step}; half-quadratic splitting takes ClosedForm or ConjugateGradient")
+    if not (isinstance(prior_weight, Tracer) or 0 < prior_weight < np.inf):
+        raise ConfigError(f"`prior_weight` is {prior_weight}; it must be above 0")
     sigma = _noise_level(noise_std, y)
     levels = _falling(first_noise_std, sigma, num_stages)
     weights = prior_weight * jnp.square(sigma / levels)
-    return _solve(physics, y, prior, data_step, levels, weights, jnp.zeros(num_stages))
+    return _solve(physics, y, prior, data_step, levels, weights, jnp.zeros(num_stages, jnp.float32))
 
 
 def proximal_gradient(
@@ -119,7 +122,7 @@ def proximal_gradient(
       first_noise_std: The level that the prior removes first.
     Returns: The pictures (N, H, W, C), not clipped.
     Raises:
-      ConfigError: If the data step solves, or `num_stages` is below 1.
+      ConfigError: If the data step solves, or a number is outside its range.
       TypeError: If the prior is a function.
       ValueError: If the observation has not four axes.
     References: Beck & Teboulle 2009, A fast iterative shrinkage-thresholding algorithm for linear inverse problems;
@@ -137,21 +140,32 @@ def proximal_gradient(
     sigma = _noise_level(noise_std, y)
     norm = jax.lax.stop_gradient(jnp.sqrt(physics.squared_norm(y.shape)))
     levels = _falling(first_noise_std, sigma / norm, num_stages)
-    k = jnp.arange(num_stages)
+    k = jnp.arange(num_stages, dtype=jnp.float32)
     return _solve(physics, y, prior, data_step, levels, jnp.ones_like(levels), k / (k + 3))
 
 
 def _noise_level(noise_std: ArrayLike, y: Pictures) -> Float[Array, " batch"]:
     if y.ndim != 4:
         raise ValueError(f"observations have shape (N, h, w, C), not {y.shape}: one picture is y[None]")
+    if not isinstance(noise_std, Tracer):
+        _check_levels("noise_std", noise_std)
+    if np.ndim(noise_std) and np.shape(noise_std) != y.shape[:1]:
+        raise ConfigError(f"`noise_std` has shape {np.shape(noise_std)}; {y.shape[0]} pictures need one level each")
     level = jnp.broadcast_to(jnp.asarray(noise_std, jnp.float32), y.shape[:1])
     return jnp.maximum(level, LEAST_NOISE_STD)
 
 
+def _check_levels(name: str, levels: ArrayLike) -> None:
+    if not np.all(np.isfinite(levels) & (np.asarray(levels) >= 0)):
+        raise ConfigError(f"`{name}` is {levels}; it must be finite and not negative")
+
+
 def _falling(first: float | int, last: Float[Array, " batch"], num_stages: int) -> Float[Array, "stages batch"]:
     """Returns levels that fall geometrically; one that starts below its end stays there."""
-    if num_stages < 1:
-        raise ConfigError(f"`num_stages` is {num_stages}; it must be at least 1")
+    if not isinstance(num_stages, int | np.integer) or num_stages < 1:
+        raise ConfigError(f"`num_stages` is {num_stages}; it must be a whole number of at least 1")
+    if not isinstance(first, Tracer):
+        _check_levels("first_noise_std", first)
     t = np.linspace(0, 1, num_stages, dtype=np.float32)[:, None] if num_stages > 1 else np.ones((1, 1), np.float32)
     return jnp.maximum(first, last) ** (1 - t) * last**t
 
