@@ -112,6 +112,7 @@ def test_the_newest_whole_checkpoint_is_packed_and_the_run_left(run, tmp_path, c
     assert max(json.loads(record)["step"] for record in records) == 3
 
 
+@pytest.mark.slow
 def test_a_run_is_packed_while_it_trains(folder, run, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ISR_JAX_COMPILATION_CACHE": str(folder / "compiled")}
     shutil.copytree(run, tmp_path / "run")

@@ -177,6 +177,7 @@ def test_mutated_checkpoints(tmp_path, capsys):
     check_mutated(torch_bytes(state), state, 60, tmp_path, capsys)
 
 
+@pytest.mark.slow
 def test_200_mutated_copies_of_a_real_checkpoint(shared, tmp_path, capsys):
     path = shared / "golden/isrrescnet/isrrescnet_x4.pth"
     state = read_torch_file(path)["model_state_dict"]

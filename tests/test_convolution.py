@@ -118,7 +118,7 @@ def test_blocks_cover_the_batch():
         assert images * strip * width <= BLOCK_POSITIONS + width
 
 
-@pytest.mark.parametrize("border", ["zero", "reflect"])
+@pytest.mark.parametrize("border", [pytest.param("zero", marks=pytest.mark.slow), "reflect"])
 def test_every_transformation(border):
     x, kernel = example(4, 7, 6, 3, 3, 3)
     tangents = example(4, 7, 6, 3, 3, 3)[0] * 0.3, kernel[::-1] * 0.2

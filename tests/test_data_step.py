@@ -90,6 +90,7 @@ def test_derivatives_are_the_operator_s_own(step):
         assert found == pytest.approx(ends[0] - ends[1], rel=tolerance, abs=tolerance * abs(ends[0] - ends[1]) + 1e-4)
 
 
+@pytest.mark.slow
 def test_few_conjugate_gradients_have_nearly_the_derivative_of_many():
     """The derivative is a solve of as many iterations, which must not start from the picture."""
     physics = Decimation(2) @ Blur(np.asarray(gaussian_kernel(1.2)))
@@ -107,6 +108,7 @@ def test_few_conjugate_gradients_have_nearly_the_derivative_of_many():
     assert 2 * float(jnp.sum(slope(z, 1e-1, 10) * nudge)) == pytest.approx(ends[0] - ends[1], rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_kernel_larger_than_16_pixels_has_a_norm():
     for physics in (
         Blur(kernels(1, 25)[0]),
@@ -138,7 +140,7 @@ def test_the_closed_form_says_what_it_is_not_for():
         ModelConfig(data_step="newton")
 
 
-@pytest.mark.parametrize("name", ["closed_form", "conjugate_gradient"])
+@pytest.mark.parametrize("name", ["closed_form", pytest.param("conjugate_gradient", marks=pytest.mark.slow)])
 def test_a_model_of_it_runs_trains_and_is_kept(name, tmp_path):
     """With a kernel and a level of noise for each picture."""
     options = {"scale": 2, "num_stages": 2, "physics": "blur", "projection": False, "extrapolation": False}

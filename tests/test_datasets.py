@@ -2,6 +2,7 @@ import os
 
 import numpy as np
 import pytest
+import tensorflow  # noqa: F401  # not below isr_jax, see conftest.py
 from PIL import Image
 
 from isr_jax.config import ConfigError, DataConfig, DegradationConfig, UserError

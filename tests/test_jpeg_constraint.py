@@ -124,7 +124,7 @@ def test_the_projection_is_the_nearest_picture_of_the_set(tmp_path, kind):
         np.testing.assert_allclose(np.abs(got - found), best, atol=0.02 * file.tables[0].max())
 
 
-@pytest.mark.parametrize(("kind", "scale"), [("4:4:4", 1), ("4:2:0", 2)])
+@pytest.mark.parametrize(("kind", "scale"), [("4:4:4", 1), pytest.param("4:2:0", 2, marks=pytest.mark.slow)])
 def test_an_enlarged_picture_is_seen_as_the_file(tmp_path, kind, scale):
     file = read_jpeg(written(tmp_path / "y.jpg", kind, 50, picture(37, 43)))
     constraint = jpeg_constraint(file)

@@ -87,6 +87,7 @@ def test_the_protocol_as_defined_and_every_model_told_the_blur(tmp_path):
     assert "USRNet" not in result.stdout  # whose figures are of its own twelve kernels
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_the_pictures_it_has(tmp_path):
     folder, kept = write_data(tmp_path), tmp_path / "scores.pictures.jsonl"
     process = subprocess.Popen(

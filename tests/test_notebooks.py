@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-# The course takes minutes: `make docs` and `make test-slow` run it.
-COURSE = [pytest.param(path, id=path.stem, marks=pytest.mark.slow) for path in sorted(DOCS.glob("course/*.py"))]
-NOTEBOOKS = [pytest.param(DOCS / "start.py", id="start"), *COURSE]
+NOTEBOOKS = [DOCS / "start.py", *sorted(DOCS.glob("course/*.py"))]
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
+@pytest.mark.slow  # `make docs` runs them, too
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(notebook, tmp_path):
     pytest.importorskip("jupytext", reason="the docs extra is not installed: make docs")
     page = Path(shutil.copy(notebook, tmp_path))

@@ -97,6 +97,7 @@ def test_steps_of_one_call_are_those_of_several(alone, tmp_path, mapping):
         np.testing.assert_array_equal(one[name], several[name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_processes_save_and_stop_at_the_same_step(tmp_path):
     config = small_config(tmp_path, steps=10**7, steps_per_call=5)  # writes the photographs, too
     port = free_port()

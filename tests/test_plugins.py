@@ -204,6 +204,7 @@ def test_a_prior_that_lacks_a_member_is_told_which():
         ISRResCNet(ModelConfig(prior=HalfAPriorConfig()), rngs=nnx.Rngs(0))
 
 
+@pytest.mark.slow
 def test_a_camera_that_turns_change_is_told_of(tmp_path, capfd):
     """Trained with turned pictures it learns another's, and the mean over turns is of others, too."""
     photos = write_photos(tmp_path / "photos", [(48, 48)])

@@ -142,7 +142,7 @@ def test_ones_own_camera_from_a_class_to_a_trained_model(kind, tmp_path, camera_
 # ------------------------------------------------------------------------------- a hundred pictures, kernels and noises
 
 
-@pytest.mark.parametrize("data_step", ["gradient", "closed_form"])
+@pytest.mark.parametrize("data_step", [pytest.param("gradient", marks=pytest.mark.slow), "closed_form"])
 def test_a_hundred_pictures_with_a_kernel_and_a_noise_each_are_one_compilation(data_step, tmp_path):
     from random_model import random_model
 
@@ -234,7 +234,11 @@ GAINS = {
 
 @pytest.mark.parametrize("kind", ["photograph", pytest.param("texture", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if "blur" in name else name for name in PROGRAMS]
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if "blur" in name or name == "inpainting" else name
+        for name in PROGRAMS
+    ],
 )
 def test_one_denoiser_serves_every_problem(name, kind):
     """Better than the first estimate: bicubic, the blurred or noisy picture itself, averages, bilinear colours."""

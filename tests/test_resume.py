@@ -34,6 +34,7 @@ def resumed(run, place, config):
     return isr_jax.fit(config, place, quiet=True)
 
 
+@pytest.mark.slow
 def test_the_length_of_a_wsd_run_is_open_until_it_decays(folder, stable, tmp_path):
     told = small_config(folder, steps=12, schedule=WSD)
     whole = isr_jax.fit(told, tmp_path / "whole", quiet=True)

@@ -83,7 +83,7 @@ def test_a_step_trains_the_blocks_and_the_heads_of_its_scale(folder, tmp_path, s
     assert weights[1 - index] == 0
 
 
-@pytest.mark.parametrize("border", ["periodic", "margin"])
+@pytest.mark.parametrize("border", [pytest.param("periodic", marks=pytest.mark.slow), "margin"])
 def test_every_scale_sees_the_same_pictures_and_as_many_lr_pixels(border):
     degradation = dataclasses.replace(CONFIG.data.degradation, border=border)
     config = in_data(CONFIG, degradation=degradation)
@@ -99,7 +99,8 @@ def test_every_scale_sees_the_same_pictures_and_as_many_lr_pixels(border):
     np.testing.assert_array_equal(blurred, jax.tree.leaves(large.physics)[0][:4])
 
 
-@pytest.mark.parametrize("step", [pytest.param(0, marks=pytest.mark.slow), 1])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [0, 1])
 def test_a_step_is_replayed_on_its_scale(tmp_path, capsys, step):
     config = in_data(CONFIG, scale_cycle=(3, 2))
     model = ISRResCNet(config.model, rngs=nnx.Rngs(0))

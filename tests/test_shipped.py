@@ -24,8 +24,11 @@ NAMES = ("isr-lite-x2", "isr-lite-x2-free", "isr-lite-x3", "isr-lite-x3-free", "
 NAMES += ("isr-any", "isr-any-free")
 
 
+CONFIGS = {name: describe_model(name).config for name in NAMES}
+
+
 def scale_of(name: str) -> int:
-    return describe_model(name).config.scale
+    return CONFIGS[name].scale
 
 
 def gain(name: str, hr: np.ndarray, lr: np.ndarray) -> float:
@@ -83,7 +86,7 @@ def test_told_a_width_a_fifth_wrong_isr_any_is_still_better_than_bicubic(photogr
     assert min(narrow, wide) > max(bicubic, right - 2.7)  # 2.4 dB are lost; before it was told wrong widths, 3.1
 
 
-FIGURES = [(name, scale) for name in NAMES for scale in (2, 3, 4) if scale in describe_model(name).config.all_scales]
+FIGURES = [(name, scale) for name in NAMES for scale in (2, 3, 4) if scale in CONFIGS[name].all_scales]
 
 
 @pytest.mark.parametrize(

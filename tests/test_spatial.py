@@ -57,6 +57,7 @@ def check(lines):
             assert line["holders"] == line["devices"], line
 
 
+@pytest.mark.slow
 def test_a_picture_over_1_2_and_4_devices():
     (lines,) = launch("lite-x2", "two axes", "paper", "any x2")
     check(lines)

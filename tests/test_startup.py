@@ -44,6 +44,7 @@ def test_the_second_start_finds_the_program(tmp_path):
     assert start(tmp_path) == [f"{folder} True", "(8, 8)", "True"]
 
 
+@pytest.mark.slow
 def test_the_cache_can_be_elsewhere_or_off(tmp_path):
     elsewhere = str(tmp_path / "elsewhere")
     assert start(tmp_path, ISR_JAX_COMPILATION_CACHE=elsewhere)[0] == f"{elsewhere} True"

@@ -104,9 +104,8 @@ def test_one_step_is_adam_on_the_mean_gradient(batch):
     assert state.step == 1
 
 
-@pytest.mark.parametrize(
-    "kind", [*(pytest.param(k, marks=pytest.mark.slow) for k in ("plain", "accumulated")), "windows"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "accumulated", "windows"])
 def test_steps_of_one_call_are_those_of_several(kind):
     """In the same bits, over 200 steps, by one program whatever their number."""
     optimizer = OptimizerConfig(kind="muon", accumulate=2 if kind == "accumulated" else 1)

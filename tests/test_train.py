@@ -172,6 +172,7 @@ def check_same_run(workdir, whole):
     assert strip == [{k: v for k, v in r.items() if k not in TIMES} for r in records(whole)]
 
 
+@pytest.mark.slow
 def test_a_stopped_run_of_several_steps_a_call_ends_in_the_same_bytes(folder, uninterrupted, tmp_path):
     several = ["--steps-per-call", "7"]
     killed_and_resumed(folder, tmp_path / "run", "memory", [signal.SIGKILL, signal.SIGTERM], 0, *several)
@@ -335,6 +336,7 @@ def test_a_run_is_followed_from_another_process_until_it_is_stopped(folder, tmp_
     assert re.fullmatch(last, shown.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_the_plan_tells_what_remat_and_truncation_save(folder, capfd):
     stages = ["--model.num-stages", "6", "--data.batch-size", "256"]
     assert exit_code(main, [str(folder / "memory.py"), "--plan", *stages]) == 0

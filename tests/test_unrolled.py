@@ -139,6 +139,7 @@ def test_images_of_a_batch_do_not_see_each_other():
         np.testing.assert_allclose(run(model, pictures()[i : i + 1])[:, 0], together[:, i], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_remat_changes_no_number():
     def loss(model, lr):
         return jnp.mean(jnp.abs(model(lr) - 100))

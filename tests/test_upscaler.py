@@ -435,6 +435,7 @@ def test_what_is_known_may_differ_from_picture_to_picture():
         Upscaler(model).upscale_batch(lr, blur=kernels[:2])
 
 
+@pytest.mark.slow
 def test_all_devices_share_a_batch(tmp_path):
     script = """
 import jax, numpy as np
