@@ -33,6 +33,8 @@ def test_each_picture_has_its_own_level_though_there_are_as_many_as_channels():
 def test_another_shape_is_refused():
     with pytest.raises(ValueError, match=r"shape \(3, 6, 5, 1\) of those of \(3, 6, 5, 3\)"):
         Denoiser(lambda x, noise_std: x.mean(-1, keepdims=True))(pictures(), None, jnp.ones(3))
+    with pytest.raises(ValueError, match="the denoiser makes NoneType of those of"):
+        Denoiser(lambda x, noise_std: None)(pictures(), None, jnp.ones(3))
 
 
 def test_a_function_that_is_not_jaxs_through_a_callback():

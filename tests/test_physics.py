@@ -327,6 +327,7 @@ def test_many_kernels_are_one_compilation():
         (lambda: Jpeg("75").error_std, "is '75'; it is 1 to 100"),
         (lambda: Mosaic("RGBG"), "no Bayer pattern"),
         (lambda: Mosaic(None), "rows of channel numbers"),
+        (lambda: Mosaic(((0, 1), (2,))), "rows of one length"),
         (lambda: Mosaic("RGBB").pattern and Mosaic("RGB"), "no Bayer pattern"),
         (lambda: Mosaic(((0, 1), (1, 1))), "every channel"),
         (lambda: Decimation(0), "scale 0"),

@@ -63,7 +63,7 @@ def export_stablehlo(
         arguments.append(jax.ShapeDtypeStruct((kernel_size, kernel_size), jnp.float32))
         if config.start_weights:
             arguments.append(jax.ShapeDtypeStruct(shape[:1], jnp.float32))
-            if config.erd.error_plane:
+            if model.uses_error_std:
                 arguments.append(jax.ShapeDtypeStruct(shape[:1], jnp.int32))
 
     def upscale(lr: jax.Array, kernel: Any = None, noise_std: Any = None, jpeg: Any = None) -> jax.Array:

@@ -131,7 +131,7 @@ class Mosaic(Physics, kw_only=False):
                 raise ConfigError(f"the mosaic {pattern!r} is no Bayer pattern; choose RGGB, BGGR, GRBG or GBRG")
             numbers = ["RGB".index(letter) for letter in pattern]
             pattern = (numbers[:2], numbers[2:])
-        if np.ndim(pattern) != 2:
+        if not isinstance(pattern, list | tuple | np.ndarray) or any(np.ndim(row) != 1 for row in pattern):
             raise ConfigError(f"the mosaic is {pattern!r:.40}; it is a Bayer pattern or rows of channel numbers")
         pattern = tuple(tuple(int(c) for c in row) for row in pattern)
         if len({len(row) for row in pattern}) != 1 or {c for row in pattern for c in row} != set(range(self.channels)):

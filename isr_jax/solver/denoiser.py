@@ -54,6 +54,7 @@ class Denoiser(nnx.Module):
         if noise_std is None:
             raise ValueError("a denoiser needs `noise_std`, a level for each picture")
         clean = self.denoise(image, noise_std[:, None, None, None])
-        if clean.shape != image.shape:
-            raise ValueError(f"the denoiser makes pictures of shape {clean.shape} of those of {image.shape}")
+        if getattr(clean, "shape", None) != image.shape:
+            made = f"pictures of shape {clean.shape}" if hasattr(clean, "shape") else type(clean).__name__
+            raise ValueError(f"the denoiser makes {made} of those of {image.shape}")
         return image - clean, None
