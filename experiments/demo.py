@@ -111,10 +111,7 @@ def compare(
 
 
 def isr_jax(*arguments: object) -> None:
-    """Prints and runs one command of the package; ends the demo if it fails.
-
-    A training whose time is up on a slow machine has not: the demo goes on with what there is.
-    """
+    """Prints and runs one command of the package; ends the demo if it fails, which a training out of time has not."""
     words = [str(argument) for argument in arguments]
     print("\n$ isr-jax", shlex.join(words), flush=True)
     code = subprocess.run([sys.executable, "-m", "isr_jax", *words], cwd=ROOT).returncode

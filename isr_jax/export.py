@@ -85,8 +85,8 @@ def main(argv: list[str] | None = None) -> None:
     else:
         from isr_jax.models.export import export_stablehlo
 
-        given = {"scale": options.scale, "size": options.size, "kernel_size": options.kernel_size}
-        data = export_stablehlo(load_model(path), **given)
+        model = load_model(path)
+        data = export_stablehlo(model, scale=options.scale, size=options.size, kernel_size=options.kernel_size)
         pictures, axes, least = "float32 on 0..255", "N, height, width, channels", " of at least 8"
     replace_file(output, lambda temporary: temporary.write_bytes(data))
     size = f"any height and width{least}" if options.size is None else "{}x{} pixels".format(*options.size)

@@ -1,16 +1,19 @@
 """What all tests share: checked shapes, and the folder of reference data."""
 
-import contextlib
 import gc
-import importlib
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+# jaxtyping's hook has all that is imported while it loads a module compiled anew: what is not ours comes before it.
+import flax.nnx  # noqa: F401
 import jax
 import jaxtyping
+import optax  # noqa: F401
+import orbax.checkpoint  # noqa: F401
 import pytest
+import scipy.ndimage  # noqa: F401
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # tensorflow's start-up notes are not ours to read
 
@@ -22,11 +25,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # users' do, and so does this process where the variable says 0.
 if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
     jax.config.update("jax_disable_most_optimizations", True)
-
-# jaxtyping's hook has all that is imported while it loads a module compiled anew: what is not ours comes before it.
-for _name in ("flax.nnx", "matplotlib.pyplot", "optax", "orbax.checkpoint", "scipy.ndimage"):
-    with contextlib.suppress(ImportError):
-        importlib.import_module(_name)
 
 # Has to come before the first import of isr_jax: every annotated shape and type is checked at each call.
 jaxtyping.install_import_hook("isr_jax", "beartype.beartype")

@@ -31,9 +31,9 @@ def test_each_picture_has_its_own_level_though_there_are_as_many_as_channels():
 
 
 def test_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"shape \(3, 6, 5, 1\) of those of \(3, 6, 5, 3\)"):
+    with pytest.raises(ValueError, match=r"makes pictures of shape \(3, 6, 5, 1\) of pictures of shape \(3, 6, 5, 3\)"):
         Denoiser(lambda x, noise_std: x.mean(-1, keepdims=True))(pictures(), None, jnp.ones(3))
-    with pytest.raises(ValueError, match="the denoiser makes NoneType of those of"):
+    with pytest.raises(ValueError, match="the denoiser makes NoneType of pictures of shape"):
         Denoiser(lambda x, noise_std: None)(pictures(), None, jnp.ones(3))
 
 

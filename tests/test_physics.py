@@ -124,6 +124,8 @@ def test_a_users_own_needs_apply_alone_and_the_check_names_what_fails():
     check_physics(Decimation(2) @ Lens(blurs=blurs), (5, 4, 1))
     with pytest.raises(AssertionError, match="^apply: H x is 0 for every picture"):
         check_physics(Mask(np.zeros((4, 4))), (4, 4, 1))
+    with pytest.raises(AssertionError, match="^apply: H x is not finite"):
+        check_physics(Mask(jnp.full((4, 4), jnp.nan)), (4, 4, 1))
     with pytest.raises(AssertionError, match="^scale: Scaleless has none"):
         check_physics(Scaleless(), (4, 4, 1))
     with pytest.raises(AssertionError, match=r"^linear: .* off by"):

@@ -123,16 +123,16 @@ def test_pictures_may_be_numpy_s_and_of_8_bits():
         np.testing.assert_allclose(x, expected, atol=1e-3)
 
 
-def test_with_64_bits_on_the_solver_stays_in_32(thirty_two_bits_after):
+def test_with_64_bits_on_the_solver_stays_in_32(sixty_four_bits):
     y, erd = np.asarray(random((1, 6, 5, 3))), dataclasses.replace(LR, noise_plane=True, carry_features=True)
-    jax.config.update("jax_enable_x64", True)
     prior = randomised(ERD(erd, channels=3, scale=2, rngs=nnx.Rngs(0)), 0)
     for solve, denoiser in ((half_quadratic_splitting, prior), (proximal_gradient, SHRINK)):
         assert solve(Bicubic(2), y, denoiser, noise_std=2.0, num_stages=2).dtype == jnp.float32
 
 
 @pytest.fixture
-def thirty_two_bits_after():
+def sixty_four_bits():
+    jax.config.update("jax_enable_x64", True)
     yield
     jax.config.update("jax_enable_x64", False)
 

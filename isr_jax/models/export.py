@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from isr_jax.config import ConfigError
+from isr_jax.config import ConfigError, ModelConfig
 from isr_jax.physics.jpeg import Jpeg
 from isr_jax.physics.names import make_physics, needs_kernel
 from isr_jax.solver.unrolled import ISRResCNet
@@ -13,6 +13,19 @@ from isr_jax.solver.unrolled import ISRResCNet
 SMALLEST_SIZE = 8
 """The noise estimate reflects 7 pixels at the border."""
 PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def choose_scale(config: ModelConfig, scale: int | None) -> int:
+    """Returns the scale of a file: one of the model's, its first if none is asked for.
+
+    Raises:
+      ConfigError: If the model has no such scale.
+    """
+    scale = config.scale if scale is None else scale
+    if scale not in config.all_scales:
+        own = " and ".join(f"x{s}" for s in config.all_scales)
+        raise ConfigError(f"`scale` is {scale}; the model is made for {own}")
+    return scale
 
 
 def export_stablehlo(
@@ -40,10 +53,7 @@ def export_stablehlo(
         wanted.
     """
     config = model.config
-    scale = config.scale if scale is None else scale
-    if scale not in config.all_scales:
-        own = " and ".join(f"x{s}" for s in config.all_scales)
-        raise ConfigError(f"`scale` is {scale}; the model is made for {own}")
+    scale = choose_scale(config, scale)
     takes_kernel = needs_kernel(config.physics)
     if takes_kernel != (kernel_size is not None):
         verb = "needs" if takes_kernel else "takes no"

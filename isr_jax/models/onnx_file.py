@@ -14,6 +14,7 @@ from flax import nnx
 from onnx import TensorProto, helper
 
 from isr_jax.config import ConfigError, ERDConfig
+from isr_jax.models.export import choose_scale
 from isr_jax.models.onnx_fourier import ClosedForm
 from isr_jax.models.onnx_graph import Graph, Tensor
 from isr_jax.models.onnx_physics import KnownBlur, Operator, estimate_noise_std, make_operator, project_l2_ball
@@ -60,10 +61,7 @@ def export_onnx(
       ConfigError: If the model has no such scale, or uses something that no graph is written for.
     """
     config = model.config
-    scale = config.scale if scale is None else scale
-    if scale not in config.all_scales:
-        own = " and ".join(f"x{s}" for s in config.all_scales)
-        raise ConfigError(f"`scale` is {scale}; the model is made for {own}")
+    scale = choose_scale(config, scale)
     graph = Graph(config.channels)
     height, width = size or ("height", "width")
     dtype = TensorProto.UINT8 if input == "uint8" else TensorProto.FLOAT

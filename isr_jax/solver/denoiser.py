@@ -56,5 +56,5 @@ class Denoiser(nnx.Module):
         clean = self.denoise(image, noise_std[:, None, None, None])
         if getattr(clean, "shape", None) != image.shape:
             made = f"pictures of shape {clean.shape}" if hasattr(clean, "shape") else type(clean).__name__
-            raise ValueError(f"the denoiser makes {made} of those of {image.shape}")
+            raise ValueError(f"the denoiser makes {made} of pictures of shape {image.shape}")
         return image - clean, None

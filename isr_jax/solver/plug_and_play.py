@@ -147,8 +147,7 @@ def proximal_gradient(
 def _noise_level(noise_std: ArrayLike, y: Pictures) -> Float[Array, " batch"]:
     if y.ndim != 4:
         raise ValueError(f"observations have shape (N, h, w, C), not {y.shape}: one picture is y[None]")
-    if not isinstance(noise_std, Tracer):
-        _check_levels("noise_std", noise_std)
+    _check_levels("noise_std", noise_std)
     if np.ndim(noise_std) and np.shape(noise_std) != y.shape[:1]:
         raise ConfigError(f"`noise_std` has shape {np.shape(noise_std)}; {y.shape[0]} pictures need one level each")
     level = jnp.broadcast_to(jnp.asarray(noise_std, jnp.float32), y.shape[:1])
@@ -156,7 +155,7 @@ def _noise_level(noise_std: ArrayLike, y: Pictures) -> Float[Array, " batch"]:
 
 
 def _check_levels(name: str, levels: ArrayLike) -> None:
-    if not np.all(np.isfinite(levels) & (np.asarray(levels) >= 0)):
+    if not isinstance(levels, Tracer) and not np.all(np.isfinite(levels) & (np.asarray(levels) >= 0)):
         raise ConfigError(f"`{name}` is {levels}; it must be finite and not negative")
 
 
@@ -164,8 +163,7 @@ def _falling(first: float | int, last: Float[Array, " batch"], num_stages: int) 
     """Returns levels that fall geometrically; one that starts below its end stays there."""
     if not isinstance(num_stages, int | np.integer) or num_stages < 1:
         raise ConfigError(f"`num_stages` is {num_stages}; it must be a whole number of at least 1")
-    if not isinstance(first, Tracer):
-        _check_levels("first_noise_std", first)
+    _check_levels("first_noise_std", first)
     t = np.linspace(0, 1, num_stages, dtype=np.float32)[:, None] if num_stages > 1 else np.ones((1, 1), np.float32)
     return jnp.maximum(first, last) ** (1 - t) * last**t
 
