@@ -10,7 +10,8 @@ compressed as the table says, rounded to 8 bits; scored are PSNR and SSIM of Y w
 "bicubic" and "isr-lite" are told nothing; "known" is the model told the truth, "estimated" told what
 `isr_jax.estimate_degradation` believes, or MATLAB's bicubic alone where that is not sure, and "upscale" what
 `isr-jax upscale` does by itself: isr-lite where the picture is taken for a clean one, else "estimated". IKC and DASR
-publish the first table. At scale 1 nothing is reduced or enlarged: "bicubic" is then the picture itself.
+publish the first table. At scale 1 nothing is reduced or enlarged: "bicubic" is then the picture itself. With
+--ensemble all of ours are means over eight flips and rotations ("known+").
 
 References: Gu et al. 2019 (arXiv 1904.03377, IKC); Wang et al. 2021 (arXiv 2104.00416, DASR).
 """
@@ -86,14 +87,14 @@ def observed(hr: np.ndarray, case: Case, scale: int) -> np.ndarray:
 Method = Callable[[np.ndarray, Case], np.ndarray]
 
 
-def methods(scale: int, name: str | None) -> dict[str, Method]:
+def methods(scale: int, name: str | None, ensemble: bool) -> dict[str, Method]:
     """Returns what enlarges LR pictures of a case."""
     found: dict[str, Method] = {"bicubic": lambda lr, case: imresize(lr, scale)}
     if scale > 1:
-        lite = load(f"isr-lite-x{scale}")
+        lite = load(f"isr-lite-x{scale}", ensemble=ensemble)
         found["isr-lite"] = lambda lr, case: lite.upscale(lr)
     try:
-        model = load(name or SHIPPED)
+        model = load(name or SHIPPED, ensemble=ensemble)
     except ConfigError:
         if name is not None:
             raise
@@ -112,7 +113,7 @@ def methods(scale: int, name: str | None) -> dict[str, Method]:
         jpeg = {} if case.quality is None or not model.uses_jpeg else {"jpeg": case.quality}
         return told(lr, physics=camera(scale, case.width), noise_std=case.noise_std, **jpeg)
 
-    command = make_enlarger(UpscaleConfig(inputs=(), scale=scale))
+    command = make_enlarger(UpscaleConfig(inputs=(), scale=scale, ensemble=ensemble))
 
     def upscale(lr: np.ndarray, case: Case) -> np.ndarray:
         return command.enlarge(Picture(pixels=lr), b"", exact=False, reserve=0, progress=None)[0].pixels
@@ -127,6 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--table", choices=("blur", "noise", "jpeg"), default="blur")
     parser.add_argument("--model", help=f"told the blur and the noise; {SHIPPED} where it is shipped")
+    parser.add_argument("--ensemble", action="store_true", help="average over flips and rotations")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)
     prepare_process()
@@ -138,7 +140,8 @@ def main(argv: list[str] | None = None) -> None:
     head = heads.get(arguments.table, lambda c: f"JPEG {c.quality}")
     print(f"| {arguments.data.name} x{scale} | {' | '.join(map(head, columns))} |")
     print("| --- " * (1 + len(columns)) + "|")
-    for name, enlarge in methods(scale, arguments.model).items():
+    for name, enlarge in methods(scale, arguments.model, arguments.ensemble).items():
+        name += "+" * (arguments.ensemble and name != "bicubic")
         for case in columns:
             scores = [
                 score_picture(enlarge(lr, case), pair.hr, scale, ("psnr_y", "ssim_y"))

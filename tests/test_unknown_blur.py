@@ -20,18 +20,19 @@ def test_the_rows_are_those_of_the_protocol(tmp_path, table):
     small.resize((56, 48), Image.Resampling.BICUBIC).save(tmp_path / "set" / "a.png")
     rows = tmp_path / "rows.json"
     command = [sys.executable, SCRIPT, "--data", tmp_path / "set", "--scale", "2", "--table", table, "--json", rows]
-    model = ["--model", "isr-lite-x2"] if table == "blur" else []
+    model = ["--model", "isr-lite-x2", "--ensemble"] if table == "blur" else []
     done = subprocess.run([*command, *model], capture_output=True, text=True, cwd=SCRIPT.parents[1], check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(rows.read_text())["rows"]
     assert {"method", "width", "noise_std", "quality", "psnr_y", "ssim_y"} == set(found[0])
-    assert {"bicubic", "isr-lite"} <= {row["method"] for row in found}
+    plus = "+" * (table == "blur")
+    assert {"bicubic", f"isr-lite{plus}"} <= {row["method"] for row in found}
     if table == "blur":
-        assert [row["width"] for row in found if row["method"] == "estimated"] == [0.0, 0.6, 1.2, 1.8]
+        assert [row["width"] for row in found if row["method"] == "estimated+"] == [0.0, 0.6, 1.2, 1.8]
         bicubic = [row["psnr_y"] for row in found if row["method"] == "bicubic"]
         assert bicubic == sorted(bicubic, reverse=True)
         # Told no blur, the physics is MATLAB's bicubic, as the model's own.
         first = {row["method"]: row["psnr_y"] for row in found if row["width"] == 0}
-        assert first["known"] == pytest.approx(first["isr-lite"], abs=0.05)
+        assert first["known+"] == pytest.approx(first["isr-lite+"], abs=0.05)
     else:
         assert [row["quality"] for row in found if row["method"] == "bicubic"] == [30, 40, 50, 60, 70, 80, 90]
