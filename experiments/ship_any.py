@@ -28,7 +28,7 @@ from ship_lite import FREE, RESEARCH, add_parts, load_mean, mixture, read_record
 from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import run_benchmark
 from isr_jax.benchmark.degradation import Degradation
-from isr_jax.config.checks import config_to_dict
+from isr_jax.config.dictionaries import config_to_dict
 from isr_jax.files import replace_file
 from isr_jax.models.card import model_card
 from isr_jax.models.model_file import SHIPPED, find_model, read_metadata, save_model

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     source, target = Path(options.source), options.target
     if target.is_dir() or (target.exists() and source.exists() and target.samefile(source)):
         raise ConfigError(f"{target}: OUT must be a file, another one than IN")
-    if target.suffix in (".pth", ".pt", ".npz", ".ckpt"):
+    if target.suffix != ".safetensors":
         raise ConfigError(f"{target}: what is written is a .safetensors file; name it so")
     if options.source in shipped_models() or source.is_dir() or is_model(source):
         _to_torch(options)
@@ -90,8 +90,6 @@ def _to_torch(options: ConvertOptions) -> None:
     for name in ("scale", "mode", "feedback_steps", "golden"):
         if getattr(options, name) is not None:
             raise ConfigError(f"--{name.replace('_', '-')} is for PyTorch weights; {options.source} is a model of ours")
-    if options.target.suffix != ".safetensors":
-        raise ConfigError(f"{options.target}: weights for PyTorch are written as .safetensors; name it so")
     model = load_model(find_model(options.source))
     export_weights(options.target, model, names=options.weight_norm_names)
     print(f"{options.source}: {describe(model.config, parameters_to_dict(model))}")

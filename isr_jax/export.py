@@ -8,6 +8,7 @@ from isr_jax.__main__ import run
 from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
+from isr_jax.pictures.formats import READ_SUFFIXES
 
 SUFFIXES = {".onnx": "onnx", ".stablehlo": "stablehlo"}
 
@@ -54,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ConfigError(f"{given} is a folder; name the file to write")
     if given is not None and given.suffix == ".safetensors":
         raise ConfigError(f"{given} is the name of a model file: name another file to write")
+    if given is not None and given.exists() and given.suffix.lower() in READ_SUFFIXES:
+        raise ConfigError(f"{given} is a picture: name another file to write")
     if options.size is not None and min(options.size) < 1:
         raise ConfigError(f"--size is {options.size[0]} {options.size[1]}: give a height and a width of at least 1")
     if kind == "onnx" and options.kernel_size is not None:

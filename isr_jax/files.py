@@ -111,3 +111,8 @@ def new_folder(path: Path) -> Iterator[Path]:
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def printable(text: str) -> str:
+    """Returns what a terminal may be sent of a text from a file."""
+    return "".join(c if c.isprintable() else "?" for c in text)

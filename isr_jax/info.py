@@ -7,6 +7,7 @@ from typing import Annotated
 from isr_jax.__main__ import run
 from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError
+from isr_jax.files import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     facts = find_facts(options.what)
     width = max(map(len, facts))
     for name, value in facts.items():
-        print(f"{name:{width}}  {' '.join(value.split())}")
+        print(f"{printable(name):{width}}  {printable(' '.join(value.split()))}")
 
 
 def _card(options: InfoOptions) -> str:
@@ -42,7 +43,7 @@ def _card(options: InfoOptions) -> str:
 
     try:
         rows = [] if options.results is None else read_rows(options.results)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"--results {options.results}: not the JSON of evaluate or benchmark ({error})") from None
     return model_card(options.what, rows)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from isr_jax.__main__ import run
 from isr_jax.command_line import Positional, arg, parse_arguments
 from isr_jax.config import ConfigError
+from isr_jax.files import printable
 from isr_jax.training.pack import SUFFIX, Pack, read_pack
 from isr_jax.training.packing import write_pack
 
@@ -72,14 +73,9 @@ def print_pack(pack: Pack) -> None:
         if lost := len(source.hr) - len(stored):
             said.append(f"{lost} could not be read")
         said += [f"LR x{scale}" for scale in source.lr]
-        print(_plain(f"  {source.name}: {', '.join(said)}"))
+        print(printable(f"  {source.name}: {', '.join(said)}"))
         licences = [f"{name} (unzip -p {pack.path} {member})" for name, member in source.licences.items()]
-        print(_plain(f"    licences: {', '.join(licences) or 'the folder had no file that names one'}"))
-
-
-def _plain(text: str) -> str:
-    """Returns what a terminal may be sent of a text from a file."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+        print(printable(f"    licences: {', '.join(licences) or 'the folder had no file that names one'}"))
 
 
 if __name__ == "__main__":

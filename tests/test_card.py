@@ -65,6 +65,9 @@ def test_results_that_are_none_give_one_line(tmp_path, capfd):
         assert exit_code(info.main, argv) == 2, text
         assert "r.json: not the JSON of evaluate or benchmark" in (said := capfd.readouterr().err)
         assert said.count("\n") == 1
+    (tmp_path / "r.json").write_text('{"rows": [{"model": "isr-lite-x3"}, {"model": 5}]}')
+    assert exit_code(info.main, argv) == 1
+    assert "no scores of isr-lite-x4: they are of isr-lite-x3, 5" in capfd.readouterr().err
     assert exit_code(info.main, [*argv[:3], str(tmp_path / "none.json")]) == 1
     assert exit_code(info.main, [argv[0], *argv[2:]]) == 2
     assert "add --card" in capfd.readouterr().err

@@ -49,6 +49,10 @@ def test_certificate_refuses_what_does_not_fit(tmp_path):
     for changes, message in [
         ({"scale": np.int64(2)}, "`scale` 2"),
         ({"mode": np.array("normal")}, "`mode` released_decimation"),
+        ({"scale": np.float64(4.5)}, "its scale is 4.5, and must be a whole number"),
+        ({"scale": np.array("x")}, "its scale is x"),
+        ({"scale": np.float64("nan")}, "its scale is nan"),
+        ({"lr": np.zeros((0, 9, 9, 3), "u1")}, "not a golden file"),
         ({"lr": np.zeros((1, 9, 9, 1), "u1")}, "number of channels"),
         ({"lr": np.zeros((1, 9, 9, 3), "u1")}, "init has shape"),
         ({"iterates": np.zeros((2, 1, 36, 40, 3))}, "iterates has shape"),

@@ -27,7 +27,8 @@ from isr_jax.config import (
     config_from_dict,
     config_to_dict,
 )
-from isr_jax.config.checks import interval_seconds, locate, source_digest
+from isr_jax.config.checks import interval_seconds
+from isr_jax.config.names import locate, source_digest
 from isr_jax.models.model_file import load_model, save_model
 from isr_jax.solver.unrolled import ISRResCNet
 

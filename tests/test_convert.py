@@ -77,6 +77,8 @@ def test_usage_errors(tmp_path, capsys):
     source.write_bytes(torch_bytes(isrrescnet()))
     ours = tmp_path / "ours.safetensors"
     assert convert(source, ours) == 0
+    kept = tmp_path / "kept.png"
+    kept.write_text("mine")
     for arguments, code, message in [
         ([source], 2, "OUT"),
         ([source, tmp_path / "y.safetensors", "--mode", "cubic"], 2, "bicubic"),
@@ -85,6 +87,7 @@ def test_usage_errors(tmp_path, capsys):
         ([source, tmp_path], 2, "must be a file"),
         ([source, source], 2, "another one"),
         ([source, tmp_path / "y.pth"], 2, ".safetensors"),
+        ([source, kept], 2, "kept.png: what is written is a .safetensors file; name it so"),
         ([tmp_path / "absent.pth", tmp_path / "y.safetensors"], 1, "cannot be read"),
         ([ours, tmp_path / "y.safetensors", "--scale", "4"], 2, "--scale is for PyTorch weights"),
         ([ours, tmp_path / "y.bin"], 2, ".safetensors"),
@@ -96,6 +99,7 @@ def test_usage_errors(tmp_path, capsys):
         assert message in said
         assert said.count("\n") == 1
     assert not (tmp_path / "y.safetensors").exists()
+    assert kept.read_text() == "mine"
 
 
 def test_a_model_that_pytorch_cannot_hold(tmp_path, capsys):

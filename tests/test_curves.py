@@ -9,6 +9,8 @@ from isr_jax.__main__ import exit_code
 from isr_jax.config import UserError
 from isr_jax.pictures.published import published_psnr
 from isr_jax.training import curves
+from isr_jax.training.description import describe_run
+from isr_jax.training.records import record_until
 from tests.blocked import run_command_blocked
 
 
@@ -55,6 +57,19 @@ def test_a_running_run_is_drawn_beside_bicubic_and_the_paper(tmp_path):
     assert above.get_xlabel() == "hours of training"
     assert [tick.get_text() for tick in above.get_xticklabels()][-1] == "6.7"  # 400 steps of a minute
     assert drawn["Loss"].get_legend_handles_labels()[1] == ["mean of 3 records"]
+
+
+def test_what_is_no_text_or_no_record_is_passed_over_and_names_are_no_mathematics(tmp_path):
+    folder = write_record(tmp_path / r"r$^$")
+    told = folder / "metrics.jsonl"
+    told.write_bytes(
+        b'\xff\xfe\n{"step": 1e400}\n' + b"[" * 100_000 + b"\n" + told.read_bytes().replace(b"Set5", b"$S$")
+    )
+    (folder / "config.json").write_text('{"model": null}')
+    assert "$S$: PSNR-Y after each stage".replace("$", r"\$") in panels(folder)
+    curves.draw_run(folder, folder / "curves.png")
+    assert describe_run(folder)["last record"] == "step 400"
+    assert record_until(told, 10).count("\n") == 1
 
 
 def test_a_run_of_one_record_is_drawn(tmp_path):

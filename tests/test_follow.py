@@ -65,6 +65,9 @@ def test_a_failed_and_a_killed_run_end_in_one_line(tmp_path, capsys, monkeypatch
     write_run(tmp_path, "failed", reason="step 31 is not finite")
     assert exit_code(main, [f"--follow={tmp_path}"]) == 1
     assert capsys.readouterr().err == f"isr-jax: {tmp_path}: the run failed at step 30 of 100: step 31 is not finite\n"
+    write_run(tmp_path, "failed", reason="step 31 is not finite", pid=10**30)
+    with pytest.raises(UserError, match="failed at step 30"):
+        follow(tmp_path)
     write_run(tmp_path, "running", pid=process_that_has_ended())
     assert exit_code(main, ["--follow", str(tmp_path)]) == 1
     assert "was killed, saved at step 30 of 100; the same command goes on" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from isr_jax.__main__ import exit_code
 from isr_jax.config import CheckpointConfig, EvalConfig, OptimizerConfig, ScheduleConfig, UserError
 from isr_jax.train import load_run
 from isr_jax.train import main as train
+from isr_jax.training.decay import branch
 from isr_jax.training.run_folder import RunFolder
 from tests.small_run import assert_same_state, fresh_state, last_state, small_config
 from tests.test_datasets import write_photos
@@ -201,6 +202,8 @@ def test_weights_that_are_not_finite_are_never_saved(folder, tmp_path):
     assert weights_are_finite(tmp_path / "run" / "model.safetensors")
     assert_same_state(last_state(tmp_path / "run", config).state, fresh_state(config))
     assert status(tmp_path / "run")["state"] == "failed"
+    with pytest.raises(UserError, match="step 1 is not finite"):  # a branch of step 0 is one
+        branch(tmp_path / "run", tmp_path / "branch", steps=3, quiet=True)
 
 
 @pytest.mark.slow

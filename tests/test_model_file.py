@@ -7,6 +7,7 @@ import safetensors.numpy
 from test_unrolled import build, pictures, run
 
 from isr_jax.config import ConfigError, UserError
+from isr_jax.models.description import describe
 from isr_jax.models.model_file import find_model, load_model, parameters_to_dict, read_metadata, save_model
 
 
@@ -76,6 +77,29 @@ def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path):
     safetensors.numpy.save_file(wrong, tmp_path / "unknown", metadata)
     with pytest.raises(UserError, match="unknown field colour"):
         load_model(tmp_path / "unknown")
+
+
+@pytest.mark.parametrize(("number", "said"), [(np.nan, "not finite"), (np.inf, "not finite"), (1, "int64")])
+def test_numbers_that_are_none_are_refused(number, said, tmp_path):
+    model = build()
+    arrays = parameters_to_dict(model)
+    bias = arrays["prior.encoder.bias"]
+    arrays["prior.encoder.bias"] = np.full(bias.shape, number, bias.dtype if number != 1 else np.int64)
+    save_model(tmp_path / "m", model)
+    text = {"format": "isr_jax", "config": json.dumps(read_metadata(tmp_path / "m")["config"])}
+    safetensors.numpy.save_file(arrays, tmp_path / "wrong.safetensors", text)
+    with pytest.raises(UserError, match=f"prior.encoder.bias holds .*{said}.*: make it again"):
+        load_model(tmp_path / "wrong.safetensors")
+    with pytest.raises(UserError, match="make it again"):
+        describe(tmp_path / "wrong.safetensors")
+
+
+@pytest.mark.parametrize("text", ["5", "[1]", '{"data_term": 5}', "[" * 100_000])
+def test_configurations_that_are_none_are_refused(text, tmp_path):
+    metadata = {"format": "isr_jax", "config": text}
+    safetensors.numpy.save_file({"a": np.ones(1)}, tmp_path / "wrong.safetensors", metadata)
+    with pytest.raises(UserError, match="wrong.safetensors .*: (make it again|name a .safetensors file)"):
+        load_model(tmp_path / "wrong.safetensors")
 
 
 def test_every_parameter_has_a_name_of_its_own():

@@ -1,5 +1,6 @@
 """isr_jax.benchmark.suite and its command: what is kept is not done again, whatever stops it; what the tables say."""
 
+import importlib
 import json
 import os
 import signal
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_model import save_random_model
+from random_model import random_model, save_random_model
 
 import isr_jax
 from isr_jax import run_suite
 from isr_jax.__main__ import exit_code
+from isr_jax.config import ERDConfig, ModelConfig
 from isr_jax.config.suite import read_suite
 from isr_jax.models.model_file import load_model, save_model, shipped_models
 from isr_jax.physics.resize import crop_to_multiple, imresize
@@ -169,6 +171,32 @@ def test_what_is_kept_is_not_done_again(folder, capfd):
     assert "2 of 3" in said  # the model's, and the output
 
 
+CAMERA = """
+import isr_jax
+
+class Camera(isr_jax.Physics):
+    scale = 2
+
+    def apply(self, x):
+        return {share} * x[:, ::2, ::2]
+"""
+
+
+def test_a_model_whose_own_physics_has_changed_is_run_anew(folder, monkeypatch):
+    (folder / "lens.py").write_text(CAMERA.format(share=1.0))
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    config = ModelConfig(scale=2, num_stages=1, physics="lens:Camera", prior=ERDConfig(features=2, num_blocks=1))
+    save_model(folder / "tiny.safetensors", random_model(config))
+    first = figures(run(folder))
+    (folder / "lens.py").write_text(CAMERA.format(share=0.5))
+    monkeypatch.delitem(sys.modules, "lens")
+    importlib.invalidate_caches()
+    again = figures(run(folder))
+    changed = {name for name, *_ in (key for key in first if first[key] != again[key])}
+    assert changed == {"tiny"}
+
+
 def test_another_measure_runs_no_model(folder, capfd):
     first, before = run(folder), times(folder)
     text = (folder / "suite.toml").read_text()
@@ -299,6 +327,15 @@ def test_pictures_that_are_not_read_are_named(folder, capfd):
         ("scales = [2]", "scales = [3]", 2, "method tiny: tiny.safetensors is made for x2, not x3: give it scales"),
         ("model =", "modell =", 2, "methods[0] (tiny): unknown field modell (did you mean model?)"),
         ("tiny.safetensors", "tyni.safetensors", 2, "method tiny: no model tyni.safetensors"),
+        (
+            "tiny.safetensors",
+            "isr-lite-x{scale:q}",
+            2,
+            "methods[0] (tiny): model is 'isr-lite-x{scale:q}'; between braces",
+        ),
+        ("tiny.safetensors", "isr-lite-x{scale!x}", 2, "; between braces there is a name"),
+        ('name = "tiny"', 'name = "bicubic"', 2, "methods[0] (bicubic): name is 'bicubic', which is that of bicubic"),
+        ('["bicubic"]', "[]", 2, 'suite.toml: physics is missing: write physics = ["bicubic"], or leave it out'),
         ("tiny.safetensors", "isr-lite-x{scal}", 2, "methods[0] (tiny): model has {scal} (did you mean scale?)"),
         ('name = "theirs"', 'name = "their/s"', 2, "methods[1] (their/s): name is"),
         ('name = "theirs"', 'name = "tiny"', 2, "methods has tiny twice"),

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import random
@@ -292,6 +293,22 @@ def test_a_failing_step_is_explained_and_can_be_repeated(folder, tmp_path, capfd
     assert (bundle / "report.txt").read_text().strip() in said
     assert exit_code(replay.main, [str(run)]) == 1
     assert "not a bundle" in one_line(capfd)
+    state, batch, config = (bundle / name for name in ("state.npz", "batch.npz", "config.json"))
+    whole = {path: path.read_bytes() for path in (state, batch, config)}
+    buffer = io.BytesIO()
+    np.save(buffer, np.ones(3))
+    with np.load(batch) as file:
+        small = {"lr": file["lr"][:, 1:], "hr": file["hr"]}
+    np.savez(tmp_path / "small.npz", **small)
+    for path, damaged in (
+        *((state, data) for data in (b"", whole[state][:1000], buffer.getvalue(), whole[batch])),
+        *((batch, data) for data in (b"", whole[batch][:1000], whole[state], (tmp_path / "small.npz").read_bytes())),
+        *((config, data) for data in (b"5", b"[1]", b"\xff")),
+    ):
+        path.write_bytes(damaged)
+        assert exit_code(replay.main, [str(bundle)]) in (1, 2)
+        assert one_line(capfd).startswith(f"isr-jax: {bundle}")
+        path.write_bytes(whole[path])
 
 
 def test_curves_are_drawn(uninterrupted, tmp_path, capfd):

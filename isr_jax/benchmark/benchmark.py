@@ -303,7 +303,7 @@ def _evaluate(
         compared = compare(stages[-1], pair, dataset.scale, degradation)
         images[index] = Scores(
             name=pair.name,
-            values={measure.name: measure.function(compared) for measure in measures},
+            values={measure.name: measure.take(compared) for measure in measures},
             stages_psnr_y=tuple(
                 score_picture(stage, pair.hr, dataset.scale, ("psnr_y",))["psnr_y"] or 0.0
                 for stage in (stages if per_stage else ())

@@ -17,7 +17,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from isr_jax.config import ConfigError
-from isr_jax.config.checks import source_digest
+from isr_jax.config.names import source_digest
 from isr_jax.pictures.metrics import round_to_8_bits
 from isr_jax.pictures.pairs import Dataset, digest_of_pairs
 

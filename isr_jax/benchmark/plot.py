@@ -22,7 +22,8 @@ def draw_rows(rows: Sequence[Row], path: Path) -> None:
     axes = figure.subplots(1, 1 + bool(curves), squeeze=False)[0]
     measure = rows[0].measures[0]
     for row in rows:
-        label, mean = f"{row.label}, {row.dataset} x{row.scale}", row.mean(measure.name)
+        # What is between two $ would be mathematics.
+        label, mean = f"{row.label}, {row.dataset} x{row.scale}".replace("$", r"\$"), row.mean(measure.name)
         mean = math.nan if mean is None else mean
         if row.cost.macs_per_pixel:
             axes[0].plot(row.cost.macs_per_pixel, mean, "o", label=label)

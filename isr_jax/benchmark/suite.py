@@ -1,8 +1,9 @@
 """A suite of benchmarks: every method on every set, picture by picture, by the protocol of `benchmark.benchmark`.
 
 What is done is kept in the output folder, and is not done again while all that it depends on is the same: the model's
-file, the pictures' files, the physics, the options, the version of this package; of a score, the measure. So a suite
-goes on where it was stopped, and another method or measure costs no more than itself.
+file, with the modules of one's own that it names; the pictures' files, the physics, the options, the version of this
+package; of a score, the measure. So a suite goes on where it was stopped, and another method or measure costs no more
+than itself.
 
     OUTPUT/results.md, .tex, .json, index.html      tables, anew after each set; the page at the end
     OUTPUT/pictures/METHOD/SET[/PHYSICS]/xS/*.png   the results
@@ -31,6 +32,7 @@ from isr_jax.benchmark.degradation import Degradation
 from isr_jax.benchmark.kept import Kept, KeptFile
 from isr_jax.benchmark.rows import Cost, Row, Scores
 from isr_jax.config import ConfigError, UserError
+from isr_jax.config.names import own_parts, source_digest
 from isr_jax.config.suite import BICUBIC, MethodConfig, SuiteConfig, read_suite
 from isr_jax.inference.bicubic import BicubicUpscaler
 from isr_jax.pictures.images import list_images, write_image
@@ -122,6 +124,7 @@ class Suite:
                     self._find_output(method, case, files.hr.stem)
         self._upscaler = functools.cache(self._load)
         self._hash = functools.cache(hash_file)
+        self._model_hash = functools.cache(_hash_model)
 
     @property
     def needs_jax(self) -> bool:
@@ -162,7 +165,7 @@ class Suite:
 
         def finish(pair: Pair, result: np.ndarray, kept: Kept) -> None:
             compared = compare(result, pair, case.scale, case.degradation)
-            anew = {m.key: m.function(compared) for m in self.measures if m.key not in kept.scores}
+            anew = {m.key: m.take(compared) for m in self.measures if m.key not in kept.scores}
             file.add(replace(kept, scores=kept.scores | anew))
             on_picture()
 
@@ -252,7 +255,7 @@ class Suite:
             by = self._hash(self._find_output(method, case, files.hr.stem)).hex()
         else:
             model = self._models.get((method.name, case.scale))
-            by = [BICUBIC if model is None else self._hash(model).hex(), method.ensemble, method.num_stages]
+            by = [BICUBIC if model is None else self._model_hash(model), method.ensemble, method.num_stages]
         pictures = [self._hash(file).hex() for file in (files.hr, files.lr) if isinstance(file, Path)]
         physics = BICUBIC if case.degradation is None else case.degradation.digest()
         text = json.dumps([VERSION, package_version(), by, pictures, physics, case.scale])
@@ -313,7 +316,7 @@ class Suite:
 
 def _with_bicubic(config: SuiteConfig) -> tuple[MethodConfig, ...]:
     """Returns the methods, with bicubic enlargement first unless it is among them: known figures are to be reached."""
-    if any(BICUBIC in (method.model, method.name) for method in config.methods):
+    if any(method.model == BICUBIC for method in config.methods):
         return config.methods
     return MethodConfig(name=BICUBIC, model=BICUBIC), *config.methods
 
@@ -343,6 +346,14 @@ def _find_model(method: MethodConfig, name: str, scale: int, base: Path) -> Path
         return path
     except UserError as error:
         raise ConfigError(f"method {method.name}: {error}") from None
+
+
+def _hash_model(path: Path) -> str:
+    """Returns a hash of a model's file, and of the modules of one's own that it names."""
+    from isr_jax.models.model_file import read_metadata
+
+    own = [source_digest(name) for name in own_parts(read_metadata(path).get("config"))]
+    return "|".join([hash_file(path).hex(), *own])
 
 
 def _matched(result: np.ndarray, pair: Pair, path: Path) -> np.ndarray:

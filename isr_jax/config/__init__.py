@@ -6,8 +6,9 @@ the remedy.
 
 from typing import Any
 
-from isr_jax.config.checks import ConfigError, UserError, config_from_dict, config_to_dict, read_config
+from isr_jax.config.checks import ConfigError, UserError
 from isr_jax.config.degradation import SYNTHESIS_REMOVED, DegradationConfig
+from isr_jax.config.dictionaries import config_from_dict, config_to_dict, read_config
 from isr_jax.config.model import ERDConfig, ModelConfig, PriorConfig
 from isr_jax.config.optimization import LossConfig, OptimizerConfig, ScheduleConfig
 from isr_jax.config.training import (

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from isr_jax.config.checks import Config, ConfigError, Count, Fraction, NotNegative, Positive, Within, check_name
+from isr_jax.config.checks import Config, ConfigError, Count, Fraction, NotNegative, Positive, Within
+from isr_jax.config.names import check_name
 
 Quality = Annotated[float, Within(1, 100)]
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from isr_jax.config.checks import Config, ConfigError, Count, Natural, Positive, check_name, locate
+from isr_jax.config.checks import Config, ConfigError, Count, Natural, Positive
+from isr_jax.config.names import check_name, locate, running
 
 PRIOR_MEMBERS = ("uses_noise_std", "reach", "features_per_lr_pixel", "macs_per_pixel", "init_carry")
 """What a network must have beside its call, as `isr_jax.solver.erd.ERD` explains them."""
@@ -39,9 +40,9 @@ class PriorConfig(Config):
           rngs: Random numbers of its first parameters, `flax.nnx.Rngs`.
           several: `scales` and `pictures`, where a model has several scales, or a stage is shown several pictures.
         """
-        prior = locate(self.implementation, "the prior's implementation")(
-            self, channels=channels, scale=scale, rngs=rngs, **several
-        )
+        make = locate(self.implementation, "the prior's implementation")
+        with running(self.implementation, "the prior's implementation"):
+            prior = make(self, channels=channels, scale=scale, rngs=rngs, **several)
         if absent := [name for name in PRIOR_MEMBERS if not hasattr(prior, name)]:
             raise ConfigError(f"{self.implementation} lacks {', '.join(absent)}: see docs/reference/extending.md")
         return prior

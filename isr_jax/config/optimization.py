@@ -16,10 +16,8 @@ from isr_jax.config.checks import (
     Positive,
     Steps,
     Within,
-    check_name,
-    locate,
-    locate_in,
 )
+from isr_jax.config.names import check_name, locate, locate_in, returning_a_number, running
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +63,10 @@ class LossConfig(Config):
 
     def build(self) -> Callable[..., Any]:
         """Returns the loss, a function of an estimate and its target on 0..255."""
-        return locate_in(self.kind, "isr_jax.training.losses", "loss.kind")(self)
+        make = locate_in(self.kind, "isr_jax.training.losses", "loss.kind")
+        with running(self.kind, "loss.kind"):
+            loss = make(self)
+        return returning_a_number(loss, self.kind, "loss.kind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +110,12 @@ class OptimizerConfig(Config):
 
         Its updates are to be multiplied by minus the rate.
         """
-        rule = locate_in(self.kind, "isr_jax.training.optimizers", "optimizer.kind")(self)
+        make = locate_in(self.kind, "isr_jax.training.optimizers", "optimizer.kind")
+        with running(self.kind, "optimizer.kind"):
+            rule = make(self)
+        if not hasattr(rule, "init") or not hasattr(rule, "update"):
+            what = f"{rule!r:.80}; it must make an optax.GradientTransformation"
+            raise ConfigError(f"optimizer.kind is {self.kind!r}, which makes {what}")
         complete = locate("isr_jax.training.optimizers:complete", "optimizer")
         return complete(rule, self.clip_norm, self.weight_decay, kernels_only=self.kind == "muon")
 
@@ -149,4 +155,7 @@ class ScheduleConfig(Config):
 
     def build(self, steps: int) -> Callable[..., Any]:
         """Returns the learning rate as a function of the step, for a run of `steps`."""
-        return locate_in(self.kind, "isr_jax.training.schedules", "schedule.kind")(self, steps)
+        make = locate_in(self.kind, "isr_jax.training.schedules", "schedule.kind")
+        with running(self.kind, "schedule.kind"):
+            rate = make(self, steps)
+        return returning_a_number(rate, self.kind, "schedule.kind")

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from isr_jax.config.checks import Config, ConfigError, Count, config_from_dict, did_you_mean
+from isr_jax.config.checks import Config, ConfigError, Count, did_you_mean
+from isr_jax.config.dictionaries import config_from_dict
 
 T = TypeVar("T")
 
@@ -61,8 +62,10 @@ class MethodConfig(Config):
           ConfigError: If one cannot be used.
         """
         super().__post_init__()
-        if not self.name or self.name.startswith(".") or "/" in self.name:
+        if not self.name or self.name.startswith(".") or {"/", "\0"} & {*self.name}:
             raise ConfigError(f"name is {self.name!r}; give one that a folder can have, which tables call it by")
+        if self.name == BICUBIC != self.model:
+            raise ConfigError(f"name is {self.name!r}, which is that of bicubic enlargement: call it otherwise")
         if bool(self.model) == bool(self.outputs):
             raise ConfigError('give it a model, or outputs = "a folder of results", one of the two')
         if self.outputs and (self.ensemble or self.num_stages):
@@ -94,7 +97,12 @@ class SuiteConfig(Config):
           ConfigError: If one cannot be used.
         """
         super().__post_init__()
-        for field, example in (("methods", "[[methods]]"), ("sets", 'sets = ["Set5"]'), ("scales", "scales = [4]")):
+        for field, example in (
+            ("methods", "[[methods]]"),
+            ("sets", 'sets = ["Set5"]'),
+            ("scales", "scales = [4]"),
+            ("physics", f'physics = ["{BICUBIC}"], or leave it out'),
+        ):
             if not getattr(self, field):
                 raise ConfigError(f"{field} is missing: write {example}")
         names = [method.name for method in self.methods]
@@ -154,6 +162,9 @@ def _from_toml(cls: type[T], values: dict[str, Any]) -> T:
 
 def _places_in(field: str, text: str) -> list[str]:
     try:
-        return [place for _, place, _, _ in string.Formatter().parse(text) if place is not None]
+        parts = [part for part in string.Formatter().parse(text) if part[1] is not None]
     except ValueError as error:
         raise ConfigError(f"{field} is {text!r}; it has a brace without its other one ({error})") from None
+    if any(spec or conversion for _, _, spec, conversion in parts):
+        raise ConfigError(f"{field} is {text!r}; between braces there is a name alone")
+    return [str(place) for _, place, _, _ in parts]

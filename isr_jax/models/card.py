@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from isr_jax.config import UserError
 from isr_jax.models.description import describe
-from isr_jax.models.model_file import find_model, read_metadata, shipped_models
+from isr_jax.models.model_file import MODEL_FILE, find_model, read_metadata, shipped_models
 
 _DATASETS = ("BSDS500", "DF2K", "DIV2K", "Flickr2K", "LSDIR", "T91")
 """Those that a file's account of its training data is searched for."""
@@ -33,19 +34,19 @@ def model_card(model: str | os.PathLike, rows: Iterable[Mapping[str, Any]] = ())
         passed over.
     Raises:
       ConfigError: If there is no such model.
-      UserError: If the file is not a model.
+      UserError: If the file is not a model, or there are scores, but none of it.
     """
-    path = find_model(model)
+    path, rows = find_model(model), list(rows)
     metadata, facts = read_metadata(path), describe(model)
     name = path.stem if path.stem != "model" else path.resolve().parent.name
     # "below" are the licences in the docs.
     trained_on = str(metadata.get("training_data", "")).removesuffix(", named below")
     shipped = name in shipped_models()
-    scores = [
-        row
-        for row in rows
-        if row["model"] in (str(model), name) and not row.get("degradation") and all(row.get(m) for m in _MEASURES)
-    ]
+    own = [row for row in rows if _is_of(row["model"], path, name)]
+    if rows and not own:
+        known = ", ".join(dict.fromkeys(str(row["model"]) for row in rows))
+        raise UserError(f"the results have no scores of {model}: they are of {known}")
+    scores = [row for row in own if not row.get("degradation") and all(row.get(m) for m in _MEASURES)]
     front = {
         "license": metadata.get("license", "mit" if shipped else "unknown"),
         "library_name": "isr_jax",
@@ -66,6 +67,15 @@ def model_card(model: str | os.PathLike, rows: Iterable[Mapping[str, Any]] = ())
         head = f"| set | scale | {' | '.join(_MEASURES.values())} |\n| --- | --- | --- | --- |"
         parts.append("\n".join(["## Scores", "", head, *map(_line, scores)]))
     return "\n\n".join(parts) + "\n"
+
+
+def _is_of(model: Any, path: Path, name: str) -> bool:
+    """Whether a row's model is that of a file."""
+    if model in (str(path), name):
+        return True
+    return isinstance(model, str) and any(
+        file.exists() and file.samefile(path) for file in (Path(model), Path(model) / MODEL_FILE)
+    )
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

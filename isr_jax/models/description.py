@@ -11,7 +11,7 @@ import jax
 from isr_jax.config import ModelConfig
 from isr_jax.config.checks import Config
 from isr_jax.models import tensor_file
-from isr_jax.models.model_file import describe_model, find_model, read_metadata, shipped_models
+from isr_jax.models.model_file import describe_model, find_model, load_model, read_metadata, shipped_models
 from isr_jax.physics.names import make_physics, needs_kernel
 from isr_jax.solver.unrolled import ISRResCNet
 
@@ -89,6 +89,7 @@ def describe(model: str | os.PathLike) -> Facts:
     path = find_model(model)
     metadata, network = read_metadata(path), describe_model(path)
     config, data, text = network.config, path.read_bytes(), tensor_file.read_metadata(path)
+    load_model(path)  # says so if it is damaged
     name = path.stem if path.stem in shipped_models() else str(model)
     macs = network.macs_per_pixel()
     reach = None if needs_kernel(config.physics) else network.reach(make_physics(config.physics, scale=config.scale))

@@ -72,7 +72,7 @@ def model_from_parameters(config: ModelConfig, parameters: dict[str, np.ndarray]
     """Builds a model from the arrays that `parameters_to_dict` returned; half precision becomes float32.
 
     Raises:
-      ValueError: If an array is missing, unknown or misshapen; all of them are listed.
+      ValueError: If an array is missing, unknown, misshapen, or holds what is no finite real number; all are listed.
     """
     abstract = nnx.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(abstract)
@@ -83,6 +83,11 @@ def model_from_parameters(config: ModelConfig, parameters: dict[str, np.ndarray]
         f"{name} has shape {parameters[name].shape}, not {flat[name][1].shape}"
         for name in sorted(set(flat) & set(parameters))
         if tuple(parameters[name].shape) != tuple(flat[name][1].shape)
+    ]
+    problems += [
+        f"{name} holds {'numbers that are not finite' if array.dtype.kind == 'f' else array.dtype}"
+        for name, array in sorted(parameters.items())
+        if array.dtype.kind != "f" or not np.isfinite(array).all()
     ]
     if problems:
         raise ValueError("; ".join(problems))
@@ -130,15 +135,19 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
         kind, number = text.get("kind", KIND), int(text.get("version", 1))
         if kind != KIND or number > VERSION:
             reader = text.get("written_by", "a newer isr_jax")
+            if reader == f"isr_jax {package_version()}":  # of the same name, but a later state of it
+                reader = f"a newer {reader}"
             raise UserError(
                 f'{path} is a model of kind "{kind}", version {number}, which this is too old for (isr_jax'
                 f" {package_version()}): {reader} reads it"
             )
         metadata = {key: json.loads(value) for key, value in text.items() if key not in _HEADER}
-        if number == 1 and "config" in metadata:
-            metadata["config"] = _from_version_1(metadata["config"])
+        if not isinstance(config := metadata.get("config", {}), dict):
+            raise ValueError("its configuration is none")
+        if number == 1 and config:
+            metadata["config"] = _from_version_1(config)
         return metadata
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         remedy = "name a .safetensors file of isr_jax; weights of PyTorch need isr-jax convert"
         raise UserError(f"{path} is not a model file ({error}): {remedy}") from error
 
@@ -151,7 +160,7 @@ def _from_version_1(config: dict[str, Any]) -> dict[str, Any]:
     physics = config.pop("data_term", None)
     aligned = config.pop("align_corners", False)
     if physics is not None:
-        config["physics"] = "bicubic" if physics == "matlab_bicubic" else physics + "_aligned" * aligned
+        config["physics"] = "bicubic" if physics == "matlab_bicubic" else f"{physics}{'_aligned' if aligned else ''}"
     return config
 
 

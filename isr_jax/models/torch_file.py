@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from isr_jax.config import UserError
+from isr_jax.files import printable
 from isr_jax.models.torch_pickle import MAX_FILE_BYTES, Refused, Storage, num_bytes, numbers_of, unpickle
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -59,8 +60,7 @@ def parse_torch_file(data: bytes, name: str) -> dict[Any, Any]:
             raise Refused(f"holds a {type(value).__name__}, not a dictionary of tensors")
     except Refused as refusal:
         # The message may quote the file, whose strings may hold anything.
-        message = "".join(c if c.isprintable() else "?" for c in str(refusal))
-        raise UserError(f"{name}: {message}") from None
+        raise UserError(f"{name}: {printable(str(refusal))}") from None
     return value
 
 

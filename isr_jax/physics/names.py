@@ -11,7 +11,7 @@ import jax
 from flax import struct
 
 from isr_jax.config import ConfigError
-from isr_jax.config.checks import locate_in
+from isr_jax.config.names import locate_in, running
 from isr_jax.physics.blur import Blur
 from isr_jax.physics.kernels import as_kernels
 from isr_jax.physics.physics import Images, Physics
@@ -43,12 +43,25 @@ def make_physics(name: str, *, scale: int, kernel: Any = None, field: str = "mod
         return make(scale, kernel)
     physics = make
     if callable(make) and not isinstance(make, Physics):
-        physics = make(scale) if _takes_a_scale(make) else make()
+        with running(name, field):
+            physics = make(scale) if _takes_a_scale(make) else make()
     if not isinstance(physics, Physics):
         raise ConfigError(f"{field} is {name!r}, which is no isr_jax.Physics but {type(physics).__name__}")
     if physics.scale != scale:
         raise ConfigError(f"{field} is {name!r}, whose scale is {physics.scale}, where {scale} is asked for")
+    if ":" in name:
+        _check_sizes(physics, name, field)
     return physics if kernel is None else physics @ Blur(kernel)
+
+
+def _check_sizes(physics: Physics, name: str, field: str) -> None:
+    """Raises unless a physics of one's own makes LR pictures of HR pictures; nothing is computed."""
+    lr = (1, 32, 32, 3)
+    hr = physics.hr_shape(lr)
+    with running(name, field):
+        made = jax.eval_shape(physics.apply, jax.ShapeDtypeStruct(hr, "float32"))
+    if (shape := getattr(made, "shape", None)) != lr:
+        raise ConfigError(f"{field} is {name!r}, which makes {shape} of {hr}; pictures of {lr} are meant to come of it")
 
 
 def _takes_a_scale(make: Any) -> bool:

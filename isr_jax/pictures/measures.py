@@ -22,7 +22,8 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from isr_jax.config import ConfigError, UserError
-from isr_jax.config.checks import did_you_mean, locate, source_digest
+from isr_jax.config.checks import did_you_mean
+from isr_jax.config.names import check_number, locate, running, source_digest
 from isr_jax.pictures.metrics import MS_SSIM_SIDE, crop_border, ms_ssim, psnr, rgb_to_luma, score_picture
 
 LPIPS_SIDE = 32
@@ -75,6 +76,22 @@ class Measure:
         """What its values are kept under."""
         return f"{self.name}@{self.version}"
 
+    def take(self, pair: Comparison) -> float | None:
+        """Returns its value of a result.
+
+        Raises:
+          ConfigError: If it is one's own, and fails or returns something else.
+        """
+        with running(self.name, _FIELD):
+            value = self.function(pair)
+        if value is None:
+            return None
+        check_number(value, self.name, _FIELD)
+        return float(value)
+
+
+_FIELD = "a name in `measures`"
+
 
 def find_measures(names: Iterable[str]) -> tuple[Measure, ...]:
     """Returns the measures of these names, each once.
@@ -93,7 +110,7 @@ def find_measures(names: Iterable[str]) -> tuple[Measure, ...]:
 
 def _find(name: str) -> Measure:
     if ":" in name:
-        function: Any = locate(name, "a name in `measures`")
+        function: Any = locate(name, _FIELD)
         own = source_digest(name)
         if isinstance(function, Measure):
             return replace(function, name=name, version=own)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from isr_jax.config import ConfigError, ModelConfig
-from isr_jax.config.checks import locate_in
+from isr_jax.config.names import locate_in, running
 from isr_jax.physics import fourier
 from isr_jax.physics.physics import Images, Physics
 
@@ -172,7 +172,9 @@ def closed_form(config: ModelConfig) -> DataStep:
 
 def make_data_step(model: ModelConfig) -> DataStep:
     """Returns the data step that a configuration names."""
-    return locate_in(model.data_step, __name__, "model.data_step")(model)
+    make = locate_in(model.data_step, __name__, "model.data_step")
+    with running(model.data_step, "model.data_step"):
+        return make(model)
 
 
 def smooth_solution(blur: fourier.EquivalentBlur, y: Images, weight: Amount) -> Images:

@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter
 from isr_jax.config import UserError
 from isr_jax.files import replace_file
 from isr_jax.pictures.published import published_psnr
-from isr_jax.training.records import RECORD, parse_record, read_json
+from isr_jax.training.records import RECORD, parse_record, read_json, read_lines
 
 Curves = dict[str, list[tuple[int, float]]]
 """Steps and values of each quantity."""
@@ -38,7 +38,7 @@ def read_curves(folder: Path) -> Curves:
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the --workdir of a training run")
     curves: Curves = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         if (record := parse_record(line)) is None:  # the last line of a running process may be torn
             continue
         for name, value in record[1].items():
@@ -64,9 +64,10 @@ def make_figure(folder: Path) -> Figure:
     Raises:
       UserError: If the folder has no record.
     """
-    curves = read_curves(folder)
+    curves = {_plain(name): points for name, points in read_curves(folder).items()}
     config, status = (read_json(folder / name) for name in ("config.json", "status.json"))
-    panels = _panels(curves, config.get("model", {}).get("scale"))
+    model = config.get("model")
+    panels = _panels(curves, model.get("scale") if isinstance(model, dict) else None)
     columns = 3 if len(panels) <= 9 else 4
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * rows + 0.5), layout="constrained")
@@ -84,8 +85,13 @@ def make_figure(folder: Path) -> Figure:
     last = max(step for points in curves.values() for step, _ in points)
     of = f" of {status['of']:,}" if isinstance(status.get("of"), int) else ""
     state = f", {status['state']}" if status.get("state") else ""
-    figure.suptitle(f"{folder.resolve().name}: step {last:,}{of}{state}", fontweight="bold")
+    figure.suptitle(f"{_plain(folder.resolve().name)}: step {last:,}{of}{state}", fontweight="bold")
     return figure
+
+
+def _plain(name: str) -> str:
+    """Returns a name as matplotlib draws it: what is between two $ is mathematics there."""
+    return name.replace("$", r"\$")
 
 
 Draw = Callable[[Axes], Any]

@@ -111,6 +111,6 @@ def _begun(run: Path, workdir: Path, steps: int) -> TrainConfig:
     config = read_config(TrainConfig, workdir / "config.json")
     if config.schedule.decay_steps != steps:
         raise UserError(f"{workdir} decays over {config.schedule.decay_steps} steps, not {steps}; {another}")
-    if (newest_step(workdir) or -1) < step:
+    if (newest := newest_step(workdir)) is None or newest < step:
         raise UserError(f"{workdir}: the checkpoint that it began with is gone; {another}")
     return config

@@ -3,7 +3,7 @@
 from datetime import datetime
 from pathlib import Path
 
-from isr_jax.training.records import RECORD, describe_evaluation, parse_record, read_json
+from isr_jax.training.records import RECORD, describe_evaluation, parse_record, read_json, read_lines
 
 
 def is_run(folder: Path) -> bool:
@@ -19,7 +19,7 @@ def describe_run(folder: Path) -> dict[str, str]:
         facts.setdefault("steps", str(steps))
     record = folder / RECORD
     if record.is_file():
-        lines = [line for text in record.read_text(encoding="utf-8").splitlines() if (line := parse_record(text))]
+        lines = [line for text in read_lines(record) if (line := parse_record(text))]
         evaluations = [said for step, values in lines if (said := describe_evaluation(step, values))]
         facts |= {"last record": f"step {lines[-1][0]}"} if lines else {}
         facts |= {"last evaluation": evaluations[-1]} if evaluations else {}

@@ -101,7 +101,7 @@ def _owner_lives(lock: Path) -> bool | None:
         os.kill(owner["pid"], 0)
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except (OSError, OverflowError):  # another user's; or of no process here
         pass
     return True
 

@@ -4,6 +4,7 @@ A bundle is a folder: state.npz (all that the step would have changed), batch.np
 """
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from isr_jax.config import TrainConfig, UserError, config_from_dict, config_to_dict
+from isr_jax.config import TrainConfig, UserError, config_to_dict, read_config
 from isr_jax.files import replace_file
 from isr_jax.models.model_file import get_params
 from isr_jax.solver.unrolled import ISRResCNet
@@ -120,6 +121,16 @@ def write_bundle(folder: Path, config: TrainConfig, state: TrainState, batch: di
     return report
 
 
+def _check_batch(config: TrainConfig, lr: np.ndarray, hr: np.ndarray) -> None:
+    pictures = lr.dtype == hr.dtype == np.uint8 and lr.ndim == hr.ndim == 4 and lr.size and hr.size
+    n, height, width, channels = lr.shape if pictures else (0, 0, 0, 0)
+    if config.data.degradation.active and pictures:  # LR is then made in the step
+        height, width = (side // config.model.scale for side in hr.shape[1:3])
+    scale = config.model.scale
+    if not channels or hr.shape != (n, height * scale, width * scale, config.model.channels):
+        raise ValueError(f"its batch, LR {lr.dtype} {lr.shape} and HR {hr.dtype} {hr.shape}, is not of its run")
+
+
 def read_bundle(folder: Path) -> tuple[TrainConfig, TrainState, dict[str, np.ndarray]]:
     """Reads what `write_bundle` wrote.
 
@@ -127,15 +138,18 @@ def read_bundle(folder: Path) -> tuple[TrainConfig, TrainState, dict[str, np.nda
       UserError: If the folder is no bundle.
     """
     try:
-        config = config_from_dict(TrainConfig, json.loads((folder / "config.json").read_text()))
-        with np.load(folder / "state.npz") as file:
+        config = read_config(TrainConfig, folder / "config.json")
+        with (folder / "state.npz").open("rb") as stream, np.load(stream) as file:
             leaves = [file[str(i)] for i in range(len(file.files))]
-        with np.load(folder / "batch.npz") as file:
+        with (folder / "batch.npz").open("rb") as stream, np.load(stream) as file:
             batch = {name: file[name] for name in ("lr", "hr")}
         model = ISRResCNet(config.model, rngs=nnx.Rngs(0))
         like = jax.eval_shape(lambda: init_state(get_params(model), config.optimizer.build()))
+        if [(x.shape, x.dtype) for x in leaves] != [(x.shape, x.dtype) for x in jax.tree.leaves(like)]:
+            raise ValueError("its state is not of its configuration")
+        _check_batch(config, batch["lr"], batch["hr"])
         return config, jax.tree.unflatten(jax.tree.structure(like), leaves), batch
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"{folder}: not a bundle of a failed step ({reason}); train writes RUN/nonfinite_STEP"

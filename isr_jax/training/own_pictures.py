@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from isr_jax.config import UserError
-from isr_jax.config.checks import locate
+from isr_jax.config.names import locate, running
 from isr_jax.pictures.pairs import Pair, as_channels, match_pair
 
 
@@ -32,14 +32,17 @@ class OwnPictures:
           ConfigError: If it cannot be imported.
           UserError: If it is no sequence, or is empty.
         """
-        self.name, self.pictures = name, locate(name, "data.train")()
+        make = locate(name, "data.train")
+        with running(name, "data.train"):
+            self.name, self.pictures = name, make()
         if not hasattr(self.pictures, "__len__") or not hasattr(self.pictures, "__getitem__"):
             raise UserError(f"data.train, {name}: pictures of one's own are a sequence, with __len__ and __getitem__")
-        if not len(self.pictures):
+        if not len(self):
             raise UserError(f"data.train, {name} has no pictures")
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        with running(self.name, "data.train"):
+            return len(self.pictures)
 
     def __iter__(self) -> Iterator["OwnPicture"]:
         return (OwnPicture(self, index) for index in range(len(self)))
@@ -50,7 +53,8 @@ class OwnPictures:
         Raises:
           UserError: If it is none.
         """
-        pixels: Any = np.asarray(self.pictures[index])
+        with running(self.name, "data.train"):
+            pixels: Any = np.asarray(self.pictures[index])
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
             raise UserError(
                 f"data.train, {self.name}: picture {index} is {pixels.dtype} {pixels.shape}; make it uint8 (H, W, 1) or"

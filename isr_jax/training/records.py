@@ -15,15 +15,20 @@ def parse_record(line: str) -> tuple[int, dict[str, float]] | None:
         record = json.loads(line)
         step = int(record.pop("step"))
         return step, {name: float(value) for name, value in record.items() if value is not None}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+
+
+def read_lines(path: Path) -> list[str]:
+    """Returns the lines of a record; of bytes that are no text, `parse_record` makes nothing."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def record_until(path: Path, step: int) -> str:
     """Returns the lines of a record up to a step; a torn one is left out. Empty if there is none."""
     if not path.exists():
         return ""
-    lines = ((line, parse_record(line)) for line in path.read_text(encoding="utf-8").splitlines())
+    lines = ((line, parse_record(line)) for line in read_lines(path))
     return "".join(line + "\n" for line, record in lines if record is not None and record[0] <= step)
 
 
@@ -31,7 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Returns the object in a JSON file of a run folder; an empty one if it is not there, or being written."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

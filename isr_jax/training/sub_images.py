@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from isr_jax.config import ConfigError, DataConfig, UserError
-from isr_jax.config.checks import source_digest
+from isr_jax.config.names import source_digest
 from isr_jax.physics.names import make_physics
 from isr_jax.pictures.images import name_left_out
 from isr_jax.pictures.metrics import round_to_8_bits
