@@ -7,22 +7,30 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint format install docs docs-serve docs-pages clean
+.PHONY: demo test suite test-slow lint style types format install docs docs-serve docs-pages clean
 .DEFAULT_GOAL := test
 
 demo: $(INSTALLED)
 	$(BIN)/python experiments/demo.py
 
+# Types are checked beside the tests: alone they would leave a core idle for a minute.
+test: style
+	@$(MAKE) --no-print-directory --jobs=2 types suite
+
 # In the order of their names: pytest-xdist would keep the files of few tests, the longest among them, for the end.
-test: lint
+suite: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --durations=10
 
 test-slow: $(INSTALLED)
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -q -m slow --durations=10
 
-lint: $(INSTALLED)
+lint: style types
+
+style: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 

@@ -22,7 +22,7 @@ from isr_jax.training.step import make_step, repeat_step  # noqa: E402
 erd = ERDConfig(features=4, num_blocks=1, feedback_steps=0, kernel_size=3, resolution="lr", weight_norm=False)
 # A kernel and a noise level for each picture; not rounded, so that nothing falls on the edge of two levels.
 degradation = DegradationConfig(
-    gaussian=1.0, bicubic=1.0, motion=1.0, kernel_size=9, noise_std=(0.0, 5.0), border="periodic", rounding="none"
+    gaussian=1.0, bicubic=1.0, kernel_size=9, noise_std=(0.0, 5.0), border="periodic", rounding="none"
 )
 config = TrainConfig(
     model=ModelConfig(scale=2, num_stages=1, physics="blur", prior=erd),

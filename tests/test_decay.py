@@ -110,6 +110,9 @@ def test_what_cannot_branch_is_told_in_one_line(folder, run, tmp_path, capfd):
 
     assert "config.json: cannot be read" in refused(tmp_path / "new", run=tmp_path / "none", code=2)
     assert "lies in" in refused(run / "new", code=2)
+    (tmp_path / "mine.txt").write_text("mine")
+    assert "mine.txt is a file; name a folder" in refused(tmp_path / "mine.txt", code=2)
+    (tmp_path / "mine.txt").unlink()
     assert "decay_steps is 1" in refused(tmp_path / "new", steps="1", code=2)
     assert "--seed" in refused(tmp_path / "new", "--seed", "3", code=2)
     (tmp_path / "full").mkdir()

@@ -310,10 +310,10 @@ def test_intervals_in_time_and_steps_in_a_call_change_no_bit(folder, tmp_path):
 
 
 def test_the_time_limit_keeps_back_what_the_last_evaluation_needs(folder, tmp_path):
-    config = small_config(folder, steps=1_000_000, checkpoint=CheckpointConfig(every="1h"), max_minutes=0.3)
+    config = small_config(folder, steps=1_000_000, checkpoint=CheckpointConfig(every="1h"), max_minutes=0.2)
     config = dataclasses.replace(config, eval=EvalConfig(data=(str(folder / "valid"),), every=20, log_every=10))
     run = isr_jax.fit(config, tmp_path / "run", quiet=True)
-    assert (run.state, run.reason) == ("stopped", "max_minutes=0.3")
-    assert run.seconds < 18
+    assert (run.state, run.reason) == ("stopped", "max_minutes=0.2")
+    assert run.seconds < 12
     assert run.history[-1][0] == run.step  # evaluated last
     assert set(run.validation) <= set(run.history[-1][1])

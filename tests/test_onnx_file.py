@@ -58,7 +58,9 @@ def assert_same(model: ISRResCNet, lr: np.ndarray, data: bytes, **known) -> None
     np.testing.assert_allclose(got, planar(expected), atol=0.01 * GREY_LEVEL)
 
 
-@pytest.mark.parametrize("name", ["isr-lite-x2", "isr-lite-x3", "isr-lite-x4"])
+@pytest.mark.parametrize(
+    "name", ["isr-lite-x4", *(pytest.param(name, marks=pytest.mark.slow) for name in ("isr-lite-x2", "isr-lite-x3"))]
+)
 def test_the_shipped_models_at_any_size(name, photograph):
     model = load_model(name)
     data = export_onnx(model, name=name)

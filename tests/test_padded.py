@@ -20,7 +20,8 @@ def pad(pictures, height, width):
 
 @pytest.mark.parametrize("name", ["bicubic", "box", "none"])
 @pytest.mark.parametrize(
-    ("scale", "size"), [pytest.param(2, (1, 7), marks=pytest.mark.slow), (3, (9, 10)), (2, (12, 13))]
+    ("scale", "size"),
+    [pytest.param(2, (1, 7), marks=pytest.mark.slow), pytest.param(3, (9, 10), marks=pytest.mark.slow), (2, (12, 13))],
 )
 def test_a_physics_sees_the_pictures_alone(name, scale, size):
     physics, rng = make_physics(name, scale=scale), np.random.default_rng(0)

@@ -75,7 +75,7 @@ def test_where_the_level_stays_the_proximal_gradient_reaches_the_minimum():
     np.testing.assert_allclose(np.ravel(found), expected, atol=0.05)
 
 
-@pytest.mark.parametrize("solve", [half_quadratic_splitting, proximal_gradient])
+@pytest.mark.parametrize("solve", [half_quadratic_splitting, pytest.param(proximal_gradient, marks=pytest.mark.slow)])
 def test_a_batch_is_a_loop(solve):
     """A kernel, a level and a picture each."""
     stack, y, levels = kernels(3), random((3, 6, 5, 3)), np.array([0.0, 3.0, 60.0], np.float32)

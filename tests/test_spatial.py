@@ -84,6 +84,7 @@ def test_the_papers_own_network_over_devices(shared):
     check(lines)
 
 
+@pytest.mark.slow
 def test_a_picture_over_two_processes():
     both = launch("paper", devices=2, processes=2)
     for lines in both:  # the whole result on each

@@ -28,7 +28,7 @@ def smooth(height, width, seed=0):
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.slow),
         {"physics": "released_decimation", "per_stage": True, "scale": 3},
         {"physics": "bicubic", "noise_from": "initial", "learned_step": True},
         {"physics": "none", "clip": False, "extrapolation": False, "prior": ERDConfig(**TINY, resolution="lr")},

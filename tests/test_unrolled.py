@@ -38,7 +38,7 @@ def run(model, lr):
 
 
 @pytest.mark.parametrize("mode", ["released_bicubic", "released_bilinear", "released_kernel", "released_decimation"])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_every_iterate_as_defined(mode, channels):
     """The whole solver against the independent one in `reference.py`, in float64."""
     model = build(physics=mode, channels=channels)
@@ -87,7 +87,7 @@ def test_a_stack_of_copies_is_the_shared_network_bit_for_bit(options):
     np.testing.assert_array_equal(run(stacked, pictures()), run(shared, pictures()))
 
 
-@pytest.mark.parametrize("per_stage", [False, True])
+@pytest.mark.parametrize("per_stage", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_fewer_stages_are_the_first_of_many(per_stage):
     model = build(per_stage=per_stage)
     iterates = run(model, pictures())
@@ -151,7 +151,7 @@ def test_remat_changes_no_number():
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * float(jnp.max(jnp.abs(x)) + 1e-6))
 
 
-@pytest.mark.parametrize("physics", ["bicubic", "released_bicubic"])
+@pytest.mark.parametrize("physics", ["bicubic", pytest.param("released_bicubic", marks=pytest.mark.slow)])
 def test_the_derivative_agrees_with_a_difference(physics):
     # A stronger start than the random network's: inside the ball, away from the kinks of clip and |x|.
     model = build(physics=physics, clip=False)

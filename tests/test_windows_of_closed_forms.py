@@ -15,16 +15,20 @@ def lr():
     return (sum(coarse) / 3).clip(0, 255).astype(np.float32)[None]
 
 
+LONG = {"blur": (2.4, 1.0, 30), "noise_std": 2.0}
+
+
 @pytest.mark.parametrize(
-    "known",
+    ("name", "known"),
     [
-        {"blur": (2.4, 1.0, 30), "noise_std": 2.0},
-        pytest.param({"blur": 1.8, "noise_std": 0.0}, marks=pytest.mark.slow),
-        pytest.param({"blur": 1.0, "jpeg": 60}, marks=pytest.mark.slow),
+        ("isr-any-free", LONG),
+        pytest.param("isr-any", LONG, marks=pytest.mark.slow),
+        pytest.param("isr-any", {"blur": 1.8, "noise_std": 0.0}, marks=pytest.mark.slow),
+        pytest.param("isr-any", {"blur": 1.0, "jpeg": 60}, marks=pytest.mark.slow),
     ],
 )
-def test_windows_are_the_whole_but_for_its_borders(lr, known, monkeypatch):
-    model = isr_jax.load("isr-any")
+def test_windows_are_the_whole_but_for_its_borders(lr, name, known, monkeypatch):
+    model = isr_jax.load(name)
     told = []
     whole = model.upscale_batch(lr, scale=2, **known)[0]
     monkeypatch.setattr(runner, "MOST_WHOLE", 1000)

@@ -51,6 +51,8 @@ def branch(
     run, workdir = Path(run), Path(workdir)
     if workdir.resolve().is_relative_to(run.resolve()):
         raise ConfigError(f"{workdir} lies in {run}, into which nothing is written; choose another output folder")
+    if workdir.exists() and not workdir.is_dir():
+        raise ConfigError(f"{workdir} is a file; name a folder for the branch")
     if not workdir.is_dir() or not any(workdir.iterdir()):
         _changed(read_config(TrainConfig, run / "config.json"), change)  # before anything is made
         _begin(run, workdir, steps)
