@@ -18,6 +18,7 @@ PARTS = """
 import dataclasses
 import sys
 import isr_jax
+import numpy as np
 from isr_jax.config import UserError
 
 def fails(*values):
@@ -56,6 +57,9 @@ class Fails(Camera):
 
 class Needs(Camera):
     lens: float = dataclasses.field(kw_only=True)
+
+def masked(scale):
+    return isr_jax.Mask(np.ones((48, 40), bool))
 
 class Pictures:
     def __len__(self):
@@ -132,7 +136,7 @@ def read(name):
     return OwnPictures(name).read(0)
 
 
-FAILS = r"fails: RuntimeError: no luck \(my_parts.py, line 8\)"
+FAILS = r"fails: RuntimeError: no luck \(my_parts.py, line 9\)"
 
 
 @pytest.mark.parametrize(
@@ -166,6 +170,10 @@ FAILS = r"fails: RuntimeError: no luck \(my_parts.py, line 8\)"
 def test_parts_that_fail_or_return_something_else(use, part, said):
     with pytest.raises(ConfigError, match=f"'my_parts:{part}', which {said}"):
         use(f"my_parts:{part}")
+
+
+def test_a_physics_of_one_size_is_taken():
+    assert make_physics("my_parts:masked", scale=1).lr_size == (48, 40)
 
 
 def test_what_a_part_itself_tells_is_passed_on():

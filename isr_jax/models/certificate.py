@@ -83,16 +83,11 @@ def _read_golden(data: bytes, path: Path) -> dict[str, np.ndarray]:
             case = {name: file[name] for name in file.files}
     except Exception as error:  # np.load has no list of what it raises on damaged files
         raise UserError(f"{path} is not a golden .npz file ({type(error).__name__}: {error})") from None
-    if (
-        "lr" not in case
-        or "scale" not in case
-        or case["lr"].ndim != 4
-        or case["scale"].ndim != 0
-        or not case["lr"].size
-    ):
+    lr, scale = case.get("lr", np.zeros(0)), case.get("scale", np.zeros(1))
+    if lr.ndim != 4 or not lr.size or scale.ndim != 0:
         raise UserError(f"{path} is not a golden file: it needs at least lr (N, height, width, channels) and scale")
-    if case["scale"].dtype.kind not in "iuf" or case["scale"] != np.floor(case["scale"]):
-        raise UserError(f"{path} is not a golden file: its scale is {case['scale']}, and must be a whole number")
+    if scale.dtype.kind not in "iuf" or scale != np.floor(scale):
+        raise UserError(f"{path} is not a golden file: its scale is {scale}, and must be a whole number")
     return case
 
 

@@ -56,7 +56,7 @@ def make_physics(name: str, *, scale: int, kernel: Any = None, field: str = "mod
 
 def _check_sizes(physics: Physics, name: str, field: str) -> None:
     """Raises unless a physics of one's own makes LR pictures of HR pictures; nothing is computed."""
-    lr = (1, 32, 32, 3)
+    lr = (1, *(physics.lr_size or (32, 32)), 3)
     hr = physics.hr_shape(lr)
     with running(name, field):
         made = jax.eval_shape(physics.apply, jax.ShapeDtypeStruct(hr, "float32"))
