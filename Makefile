@@ -17,7 +17,7 @@ demo: $(INSTALLED)
 test: style
 	@$(MAKE) --no-print-directory --jobs=2 types suite
 
-# In the order of their names: pytest-xdist would keep the files of few tests, the longest among them, for the end.
+# In the order of tests/conftest.py: pytest-xdist would keep the files of few tests, the slowest among them, for the end.
 suite: $(INSTALLED)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder --durations=10
 

@@ -30,6 +30,11 @@ if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
 jaxtyping.install_import_hook("isr_jax", "beartype.beartype")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest files first: workers take file after file, and none is to end with a long one."""
+    items.sort(key=lambda item: (-item.path.stat().st_size, item.path))
+
+
 @pytest.fixture
 def unchecked_shapes() -> Iterator[None]:
     """Switches the checks of annotations off, for a test of the errors that the functions themselves raise."""

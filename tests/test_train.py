@@ -71,6 +71,7 @@ def start(folder, workdir, *arguments, placement="memory", **environment):
     """Starts a real training process."""
     command = [sys.executable, "-m", "isr_jax.train", folder / f"{placement}.py", "--workdir", workdir, *arguments]
     environment = {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # unless it says otherwise: as this process compiles
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "ISR_JAX_COMPILATION_CACHE": str(folder / "compiled"),
