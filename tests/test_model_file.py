@@ -73,6 +73,9 @@ def test_files_that_do_not_fit_their_configuration_are_refused(tmp_path):
     safetensors.numpy.save_file(wrong, tmp_path / "wrong", metadata)
     with pytest.raises(UserError, match=r"encoder.bias is missing; extra is unknown; log_radius has shape \(4,\)"):
         load_model(tmp_path / "wrong")
+    safetensors.numpy.save_file({"extra": np.ones(1, np.float32)}, tmp_path / "wrong", metadata)
+    with pytest.raises(UserError, match=r"log_momentum is missing; .*; and \d+ more\)"):
+        load_model(tmp_path / "wrong")
     metadata["config"] = '{"colour": 3}'
     safetensors.numpy.save_file(wrong, tmp_path / "unknown", metadata)
     with pytest.raises(UserError, match="unknown field colour"):

@@ -72,7 +72,7 @@ def model_from_parameters(config: ModelConfig, parameters: dict[str, np.ndarray]
     """Builds a model from the arrays that `parameters_to_dict` returned; half precision becomes float32.
 
     Raises:
-      ValueError: If an array is missing, unknown, misshapen, or holds what is no finite real number; all are listed.
+      ValueError: If an array is missing, unknown, misshapen, or holds what is no finite real number.
     """
     abstract = nnx.eval_shape(lambda: ISRResCNet(config, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(abstract)
@@ -90,7 +90,8 @@ def model_from_parameters(config: ModelConfig, parameters: dict[str, np.ndarray]
         if array.dtype.kind != "f" or not np.isfinite(array).all()
     ]
     if problems:
-        raise ValueError("; ".join(problems))
+        more = [f"and {len(problems) - 5} more"] if len(problems) > 5 else []
+        raise ValueError("; ".join([*problems[:5], *more]))
     for name, (_, param) in flat.items():
         param.set_value(jnp.asarray(parameters[name], jnp.float32))
     return nnx.merge(graph, state)
