@@ -113,6 +113,6 @@ def new_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def printable(text: str) -> str:
-    """Returns what a terminal may be sent of a text from a file."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+def printable(text: str, most: int | None = None) -> str:
+    """Returns what a terminal may be sent of a text from a file, at most so many characters."""
+    return "".join(c if c.isprintable() else "?" for c in text[:most])

@@ -16,7 +16,6 @@ from isr_jax.training.own_pictures import OwnPictures
 
 PARTS = """
 import dataclasses
-import sys
 import isr_jax
 import numpy as np
 from isr_jax.config import UserError
@@ -136,7 +135,7 @@ def read(name):
     return OwnPictures(name).read(0)
 
 
-FAILS = r"fails: RuntimeError: no luck \(my_parts.py, line 9\)"
+FAILS = r"fails: RuntimeError: no luck \(my_parts.py, line 8\)"
 
 
 @pytest.mark.parametrize(
@@ -188,6 +187,7 @@ def test_a_bug_of_the_package_stays_one():
 
 
 def test_parts_are_found_in_a_configuration():
-    values = {"physics": "my_parts:Camera", "prior": {"type": "a.b:C", "x": [1, "c:d", "no: one"]}, "scale": 2}
+    ours = ["isr_jax.solver.erd:ERD", 1, "c:d", "no: one"]
+    values = {"physics": "my_parts:Camera", "prior": {"type": "a.b:C", "x": ours}, "scale": 2}
     assert list(own_parts(values)) == ["my_parts:Camera", "a.b:C", "c:d"]
     assert source_digest("absent.package:Name") == ""

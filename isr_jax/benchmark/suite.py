@@ -350,9 +350,12 @@ def _find_model(method: MethodConfig, name: str, scale: int, base: Path) -> Path
 
 def _hash_model(path: Path) -> str:
     """Returns a hash of a model's file, and of the modules of one's own that it names."""
+    from isr_jax.config import ModelConfig, config_from_dict
     from isr_jax.models.model_file import read_metadata
 
-    own = [source_digest(name) for name in own_parts(read_metadata(path).get("config"))]
+    values = read_metadata(path).get("config", {})
+    network = config_from_dict(ModelConfig, values).prior.implementation  # may lie beside its configuration
+    own = [source_digest(name) for name in own_parts([values, network])]
     return "|".join([hash_file(path).hex(), *own])
 
 

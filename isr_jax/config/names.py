@@ -91,7 +91,6 @@ def returning_a_number(function: Any, name: str, field: str) -> Callable[..., An
     if not callable(function):
         raise ConfigError(f"{field} is {name!r}, which makes {function!r:.80}; it must make a function")
 
-    @functools.wraps(function, updated=())
     def checked(*arguments: Any) -> Any:
         with running(name, field):
             value = function(*arguments)
@@ -128,11 +127,11 @@ def _look_here(module: str) -> None:
 
 
 def own_parts(values: Any) -> Iterator[str]:
-    """Yields every "module:Name" in a configuration as JSON stores it."""
+    """Yields every "module:Name" in a configuration as JSON stores it, but for the package's own."""
     if isinstance(values, dict | list):
         for value in values.values() if isinstance(values, dict) else values:
             yield from own_parts(value)
-    elif isinstance(values, str) and re.fullmatch(r"[\w.]+:\w+", values):
+    elif isinstance(values, str) and re.fullmatch(r"[\w.]+:\w+", values) and _is_ones_own(values):
         yield values
 
 

@@ -167,7 +167,7 @@ def _canonical(state: dict[Any, Any], problems: list[str]) -> tuple[dict[str, np
     spellings: Counter[str] = Counter()
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, np.ndarray):
-            problems.append(f"{printable(str(key))[:120]} is a {type(value).__name__}, not a tensor")
+            problems.append(f"{printable(str(key), 120)} is a {type(value).__name__}, not a tensor")
             continue
         name = re.sub(r"(^|\.)module\.", r"\1", key)  # DataParallel's, around the solver or the network in it
         for new, old in (
@@ -180,7 +180,7 @@ def _canonical(state: dict[Any, Any], problems: list[str]) -> tuple[dict[str, np
             elif name.endswith(f".{old}"):
                 spellings["weight_g"] += 1
         if name in named and not _same(named[name], value):
-            problems.append(f"{printable(key)[:120]} disagrees with another spelling of the same key")
+            problems.append(f"{printable(key, 120)} disagrees with another spelling of the same key")
         named[name] = value
     return named, " and ".join(sorted(spellings)) or "plain weights"
 
@@ -193,7 +193,7 @@ def _detect(state: dict[str, np.ndarray], path: Path) -> tuple[Layout, ModelConf
     }
     layout: Layout = "SRResCGAN" if votes["SRResCGAN"] > votes["ISRResCNet"] else "ISRResCNet"
     if not any(votes.values()):
-        keys = ", ".join(printable(key)[:120] for key in list(state)[:6]) or "none"
+        keys = ", ".join(printable(key, 120) for key in list(state)[:6]) or "none"
         raise UserError(f"{path} is neither an ISRResCNet nor an SRResCGAN generator: its keys are {keys} ...")
     encoder, blocks = PARTS[layout]
     weight_norm = sum(key.endswith((".weight_g", ".weight_v")) for key in state) > 0
@@ -230,7 +230,7 @@ def _take(state: dict[str, np.ndarray], table: list[Entry], problems: list[str])
     parameters: dict[str, np.ndarray] = {}
     problems += [f"{key} is missing" for key, entry in entries.items()
                  if key not in state and (has_duplicates or not entry.duplicate_of)]  # fmt: skip
-    problems += [f"{printable(key)[:120]} is unknown" for key in state if key not in entries]
+    problems += [f"{printable(key, 120)} is unknown" for key in state if key not in entries]
     for key, entry in entries.items():
         array = state.get(key)
         if array is None:

@@ -87,9 +87,8 @@ def describe(model: str | os.PathLike) -> Facts:
       UserError: If the file is not a model.
     """
     path = find_model(model)
-    metadata, network = read_metadata(path), describe_model(path)
+    metadata, network = read_metadata(path), load_model(path)  # and not described alone: it may be damaged
     config, data, text = network.config, path.read_bytes(), tensor_file.read_metadata(path)
-    load_model(path)  # says so if it is damaged
     name = path.stem if path.stem in shipped_models() else str(model)
     macs = network.macs_per_pixel()
     reach = None if needs_kernel(config.physics) else network.reach(make_physics(config.physics, scale=config.scale))

@@ -29,6 +29,9 @@ from isr_jax.pictures.metrics import MS_SSIM_SIDE, crop_border, ms_ssim, psnr, r
 LPIPS_SIDE = 32
 """Shortest side of a picture that LPIPS can be taken of, pixels: the network reduces it so often."""
 
+_FIELD = "a name in `measures`"
+"""What errors call the place of a measure."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
@@ -88,9 +91,6 @@ class Measure:
             return None
         check_number(value, self.name, _FIELD)
         return float(value)
-
-
-_FIELD = "a name in `measures`"
 
 
 def find_measures(names: Iterable[str]) -> tuple[Measure, ...]:

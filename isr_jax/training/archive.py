@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from isr_jax.config import ConfigError, TrainConfig, UserError, config_from_dict, config_to_dict, read_config
-from isr_jax.files import new_folder, replace_file
+from isr_jax.files import new_folder, printable, replace_file
 from isr_jax.models.model_file import MODEL_FILE
 from isr_jax.training.checkpoint import copy_newest, newest_step
 from isr_jax.training.records import RECORD, record_until
@@ -87,12 +87,12 @@ def read_packed_run(path: Path) -> PackedRun:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.issparse():
-                    raise UserError(f"{path} is no packed run: {_plain(member.name)} in it is no plain file")
+                    raise UserError(f"{path} is no packed run: {printable(member.name, 200)} in it is no plain file")
                 if manifest is None:
                     if member.name != _MANIFEST or member.size > _MOST_MANIFEST:
                         raise UserError(f"{path} is a tar, but no packed run: make one with isr-jax pack-run")
                 elif member.name in files or not _NAME.fullmatch(member.name) or member.name.lower().endswith(_CODE):
-                    raise UserError(f"{path} is no packed run: it holds {_plain(member.name)}")
+                    raise UserError(f"{path} is no packed run: it holds {printable(member.name, 200)}")
                 source = tar.extractfile(member)
                 data = b"" if source is None else source.read()
                 if manifest is None:
@@ -150,9 +150,5 @@ def _config(packed: PackedRun, path: Path) -> TrainConfig:
     try:
         return config_from_dict(TrainConfig, json.loads(packed.files["config.json"]))
     except (ConfigError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: its configuration is none that this isr_jax reads ({_plain(str(error))})") from None
-
-
-def _plain(name: str) -> str:
-    """Returns what a terminal may be sent of a name from a file."""
-    return "".join(c if c.isprintable() else "?" for c in name[:200])
+        said = printable(str(error), 200)
+        raise UserError(f"{path}: its configuration is none that this isr_jax reads ({said})") from None

@@ -122,12 +122,12 @@ def write_bundle(folder: Path, config: TrainConfig, state: TrainState, batch: di
 
 
 def _check_batch(config: TrainConfig, lr: np.ndarray, hr: np.ndarray) -> None:
+    """Raises unless they are the pictures of a step."""
     pictures = lr.dtype == hr.dtype == np.uint8 and lr.ndim == hr.ndim == 4 and lr.size and hr.size
-    n, height, width, channels = lr.shape if pictures else (0, 0, 0, 0)
-    if config.data.degradation.active and pictures:  # LR is then made in the step
-        height, width = (side // config.model.scale for side in hr.shape[1:3])
-    scale = config.model.scale
-    if not channels or hr.shape != (n, height * scale, width * scale, config.model.channels):
+    if pictures and not config.data.degradation.active:  # else LR is made in the step
+        n, height, width, channels = lr.shape
+        pictures = hr.shape == (n, height * config.model.scale, width * config.model.scale, channels)
+    if not pictures or hr.shape[3] != config.model.channels:
         raise ValueError(f"its batch, LR {lr.dtype} {lr.shape} and HR {hr.dtype} {hr.shape}, is not of its run")
 
 
