@@ -1,10 +1,19 @@
 """What all tests share: checked shapes, and the folder of reference data."""
 
+import atexit
 import gc
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+# What several tests, and the processes that they start, compile alike is compiled once; nothing of it is kept.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="isr-jax-tests-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 # jaxtyping's hook has all that is imported while it loads a module compiled anew: what is not ours comes before it.
 import flax.nnx  # noqa: F401
