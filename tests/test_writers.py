@@ -1,10 +1,12 @@
 import json
 import re
+import resource
 import time
 
 import pytest
 
 from isr_jax.training import writers as module
+from isr_jax.training.board import Board
 from isr_jax.training.curves import read_curves
 from isr_jax.training.records import Progress, describe_evaluation, parse_record
 from isr_jax.training.writers import Writers
@@ -52,6 +54,18 @@ def test_a_quiet_record_says_nothing(tmp_path, capfd):
     writers.say("a line")
     writers.close()
     assert capfd.readouterr().err == ""
+
+
+def test_a_full_disk_is_an_error_and_no_endless_wait(tmp_path):
+    board, limits = Board(tmp_path, first_step=0), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))  # what fails in the middle of a write, too
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            board.scalars(1, {f"value_{k}": 1.0 for k in range(1000)})
+        with pytest.raises(OSError, match="File too large"):
+            board.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_the_time_left_counts_the_steps_between_two_records():

@@ -12,9 +12,9 @@ from isr_jax.files import replace_file
 from isr_jax.training.records import RECORD, Progress, record_until
 
 try:
-    from tensorboardX import SummaryWriter
+    from isr_jax.training.board import Board
 except ModuleNotFoundError:
-    SummaryWriter = None
+    Board = None
 try:
     from tqdm import tqdm
 except ModuleNotFoundError:
@@ -51,8 +51,8 @@ class Writers:
         self._progress = Progress(first_step=first_step)
         self._next_line = time.monotonic()
         self._board = None
-        if SummaryWriter is not None:
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
+        if Board is not None:
+            self._board = Board(folder / "tensorboard", first_step)
         else:
             self.say(f"isr-jax: tensorboardX is not installed; the record is in {RECORD} alone")
 
@@ -66,8 +66,7 @@ class Writers:
         plain = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._file.write(json.dumps({"step": step, **plain}) + "\n")
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+            self._board.scalars(step, values)
         if "loss" in values:
             self._progress.add(step, values)
             if self._bar is None and time.monotonic() >= self._next_line:
@@ -83,7 +82,7 @@ class Writers:
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         """Records a picture, uint8 (h, w, C), in TensorBoard."""
         if self._board is not None:
-            self._board.add_image(name, pixels, step, dataformats="HWC")
+            self._board.picture(step, name, pixels)
 
     def say(self, message: str) -> None:
         """Prints a line, above the progress bar."""
@@ -96,6 +95,8 @@ class Writers:
         """Flushes everything."""
         if self._bar is not None:
             self._bar.close()
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        try:
+            self._file.close()
+        finally:
+            if self._board is not None:
+                self._board.close()
