@@ -43,6 +43,7 @@ from isr_jax.serve_queue import Entry, PictureQueue, one_line, stream_zip
 from isr_jax.startup import prepare_process
 
 HOST = "127.0.0.1"
+GONE = "the server has no such picture (any more)"
 FIELDS = ("model", *SIZES, "blur", "noise", "jpeg", "strength")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline';"
@@ -129,7 +130,7 @@ class Service:
 
     def app(self) -> Starlette:
         """Returns the application."""
-        picture = "/pictures/{number:int}"
+        picture = "/pictures/{number}"
         return Starlette(
             routes=[
                 Route("/", self.show),
@@ -149,7 +150,7 @@ class Service:
                 Middleware(TrustedHostMiddleware, allowed_hosts=["localhost", HOST]),
                 Middleware(_OwnPageOnly),
             ],
-            exception_handlers={HTTPException: _explain, UserError: _explain},
+            exception_handlers={HTTPException: _explain, UserError: _explain, OSError: _explain},
         )
 
     @contextlib.asynccontextmanager
@@ -276,9 +277,9 @@ class Service:
         self._queue.ask(entry, asked, enlarge, first=first)
 
     def _entry(self, request: Request) -> Entry:
-        entry = self._queue.entries.get(request.path_params["number"])
+        entry = {str(number): entry for number, entry in self._queue.entries.items()}.get(request.path_params["number"])
         if entry is None:
-            raise HTTPException(404, "the server has no such picture (any more)")
+            raise HTTPException(404, GONE)
         return entry
 
 
@@ -310,6 +311,10 @@ def _answer(content: Any) -> Response:
 def _explain(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return _refuse(error.status_code, error.detail)
+    if isinstance(error, FileNotFoundError):  # removed while it was asked for, or by another program
+        return _refuse(404, GONE)
+    if isinstance(error, OSError):
+        return _refuse(507, one_line(error))
     return _refuse(413 if "larger than" in str(error) else 422, in_flags(str(error)))
 
 

@@ -285,7 +285,9 @@ def _make(entry: Entry, turn: int, tell: Callable[[int, int], None]) -> Result:
 def clean_name(name: str) -> str:
     """Returns the name of a file with its folders, none of which leads out of where it is unpacked."""
     parts = re.sub(r'[\x00-\x1f\x7f<>:"|?*]', "_", name).replace("\\", "/").split("/")
-    return "/".join(part[-150:] for part in parts[-8:] if part.strip(" .")) or "picture"
+    # File systems take 255 bytes, of which the result's ending needs some.
+    short = (part.encode(errors="replace")[-150:].decode(errors="ignore") for part in parts[-8:])
+    return "/".join(part for part in short if part.strip(" .")) or "picture"
 
 
 def one_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from isr_jax.config import ConfigError, DataConfig, DegradationConfig, UserError
 from isr_jax.physics.resize import imresize
-from isr_jax.training.datasets import sub_images
+from isr_jax.training.datasets import stream_batches, sub_images
 from isr_jax.training.memory import load_memory
 
 
@@ -37,6 +37,33 @@ def test_sub_images_are_aligned_and_cached_by_content(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 1
     Image.open(photos / "0.png").rotate(180).save(photos / "0.png")
     assert sub_images(config, scale=4, channels=3).fingerprint != built.fingerprint
+
+
+def test_damaged_sub_images_are_cut_anew_or_named(tmp_path, capfd):
+    photos = write_photos(tmp_path / "photos", [(64, 64)])
+    config = DataConfig(train=(str(photos),), cache_dir=str(tmp_path / "cache"), patch_size=8, batch_size=1)
+    built = sub_images(config, scale=2, channels=3)
+    [place] = built.places
+    [file] = place.rglob("*.tfrecord*")
+    whole = file.read_bytes()
+
+    def cut(length):
+        file.write_bytes(whole[:length])
+
+    damages = [lambda: cut(1000), file.unlink, next(place.rglob("dataset_info.json")).unlink]
+    for damage in damages:
+        damage()
+        capfd.readouterr()
+        assert sub_images(config, scale=2, channels=3).size == built.size
+        assert f"{tmp_path / 'cache'}" in (said := capfd.readouterr().err)
+        assert "is damaged: it is made anew" in said
+        assert file.read_bytes() == whole
+    file.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
+    drawn = stream_batches(
+        sub_images(config, scale=2, channels=3), config, scale=2, seed=0, first_step=0, shard=0, shards=1
+    )
+    with pytest.raises(UserError, match=rf"{place}: damaged; remove it"):
+        next(drawn)
 
 
 def test_the_fingerprint_changes_with_the_measured_kernels(tmp_path):

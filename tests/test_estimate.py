@@ -10,7 +10,7 @@ from statistics import NormalDist
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import isr_jax
 from isr_jax.config import ConfigError, UserError
@@ -147,6 +147,28 @@ def test_an_earlier_enlargement(photo, factor, how):
     small = Image.fromarray(photo[:200, :180].round().astype(np.uint8))
     large = np.asarray(small.resize((round(180 * factor), round(200 * factor)), how))
     assert find_enlargement(large) == pytest.approx(factor, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_page_is_no_enlargement_and_an_enlarged_page_one(seed):
+    """Its blank rows are alike, too."""
+    rng = np.random.default_rng(seed)
+    page = Image.new("L", (420, 300), 255)
+    draw = ImageDraw.Draw(page)
+    for top in range(8, 290, int(rng.integers(11, 22))):
+        words = "".join(rng.choice([*"etaoinshrdlu  "], rng.integers(10, 60)))
+        draw.text((12, top), words, fill=0)
+    assert find_enlargement(np.asarray(page)[..., None]) is None
+    doubled = page.resize((840, 600), Image.Resampling.NEAREST)
+    assert find_enlargement(np.asarray(doubled)[..., None]) == 2
+
+
+def test_of_a_picture_too_small_to_be_measured_no_quality_is_told():
+    stream = io.BytesIO()
+    Image.fromarray(np.full((40, 3, 3), 90, np.uint8)).save(stream, "JPEG", quality=50)
+    estimate = isr_jax.estimate_degradation(stream.getvalue())
+    assert estimate.jpeg is not None
+    assert "jpeg" not in estimate.known(jpeg=True)
 
 
 @pytest.mark.parametrize("width", [0.5, 1.0, 2.5])

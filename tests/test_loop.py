@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -170,6 +171,25 @@ def test_two_runs_cannot_share_a_folder(folder, tmp_path):
         assert status(run)["state"] == "running"  # the refused one has no say
     with RunFolder(run):
         pass
+
+
+def test_a_run_that_fails_of_a_full_disk_says_so(tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def refuse(*_):
+        raise full
+
+    def fail():
+        with RunFolder(tmp_path / "run") as held:
+            held.report("running", 4, 9)
+            monkeypatch.setattr("isr_jax.training.run_folder.replace_file", refuse)
+            raise full
+
+    with pytest.raises(OSError, match="No space left"):
+        fail()
+    said = status(tmp_path / "run")
+    assert (said["state"], said["step"], said["of"]) == ("failed", 4, 9)
+    assert "No space left" in said["reason"]
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):

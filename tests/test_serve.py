@@ -1,8 +1,10 @@
 """The server behind the local page, as a real process: what it takes, does, keeps and refuses."""
 
 import dataclasses
+import errno
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -18,13 +20,14 @@ import pytest
 from local_server import local_server
 from PIL import Image
 from random_model import SEVERAL, random_model, save_random_model
+from starlette.requests import Request
 
 from isr_jax.__main__ import exit_code
 from isr_jax.config import ModelConfig
 from isr_jax.inference.estimate import Estimate, estimate_degradation
 from isr_jax.models.model_file import save_model, shipped_models
 from isr_jax.pictures.images import read_image
-from isr_jax.serve import main
+from isr_jax.serve import _explain, main
 from isr_jax.serve_models import AUTOMATIC, Models
 from isr_jax.serve_queue import PictureQueue, clean_name
 
@@ -233,6 +236,15 @@ def test_names_lead_nowhere():
     assert clean_name("C:\\a\\..\\b.png") == "C_/a/b.png"
     assert clean_name("..") == clean_name("") == "picture"
     assert clean_name("a\n\x7f.png") == "a__.png"
+    long = clean_name("漢" * 200 + ".jpg")
+    assert len(long.encode()) <= 150  # a file system takes 255 bytes, and the result's ending comes behind
+    assert long.endswith("漢.jpg")
+
+
+def test_a_full_disk_is_explained():
+    answer = _explain(Request({"type": "http"}), OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert answer.status_code == 507
+    assert json.loads(answer.body) == {"error": "The server cannot keep the picture: No space left on device."}
 
 
 def test_nothing_is_done_or_kept_that_is_not_wanted(model, tmp_path, monkeypatch):
@@ -270,6 +282,13 @@ def test_nothing_is_done_or_kept_that_is_not_wanted(model, tmp_path, monkeypatch
         listed = json.loads(request("GET", f"{address}/pictures")[1])
         assert numbers[2] not in [each["number"] for each in listed["pictures"]]
         assert request("GET", f"{address}/pictures?known={listed['revision']}") == (204, b"")
+        # ---- a number that is none, and a picture whose file another program has removed ----
+        assert request("GET", f"{address}/pictures/{'9' * 5000}/before")[0] == 404
+        [stored] = tmp_path.glob(f"isr-jax-serve-*/{numbers[3]}")
+        kept = stored.read_bytes()
+        stored.unlink()
+        assert request("GET", f"{address}/pictures/{numbers[3]}/before")[0] == 404
+        stored.write_bytes(kept)
         # ---- what does not fit is refused, and there is room again when something is removed ----
         assert add(address, file.getvalue(), model)[0] == 422
         assert "fill the 5 MiB that the server keeps" in json.loads(add(address, file.getvalue(), model)[1])["error"]

@@ -164,7 +164,7 @@ class Estimate:
 
         Args:
           given: What is known better, by the names of the arguments: `blur`, `physics`, `noise_std`, `jpeg`, `frame`.
-          jpeg: Whether the model is told the quality of a JPEG, too: `jpeg`.
+          jpeg: Whether the model is told the quality of a JPEG, too, `jpeg`: of pictures that are not too small.
         """
         told = replace(self, blur=self.told_blur)
         known: dict[str, Any] = {} if "blur" in given or "physics" in given else {"physics": told.physics()}
@@ -172,7 +172,8 @@ class Estimate:
             known["frame"] = self.frame
         if "noise_std" not in given:
             known["noise_std"] = self.noise_std or 0.0
-        if jpeg and self.jpeg is not None and "jpeg" not in given:
+        measured = self.noise_std is not None  # of what is too small for that, a network makes too much of a JPEG
+        if jpeg and self.jpeg is not None and measured and "jpeg" not in given:
             known["jpeg"] = self.jpeg.quality
         return known
 

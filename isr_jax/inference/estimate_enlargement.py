@@ -5,6 +5,8 @@ Interpolated pixels are averages of their neighbours, and how smooth they are re
 References: Gallagher 2005, Detection of linear and cubic interpolation in JPEG compressed images.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float, UInt
 
@@ -14,6 +16,8 @@ SIDE = 768
 """Pixels of the part that is looked at, in the middle of the picture."""
 FACTORS = (1.5, 4.0)
 """Range that is looked for."""
+LEAST_RUNS = 12
+"""Runs of equal rows that tell whether they are even."""
 EVIDENCE = 6.0
 """How far a line of the spectrum stands out of its neighbours, on both axes together."""
 EMPTY = 0.02
@@ -58,10 +62,24 @@ def find_enlargement(pixels: UInt[np.ndarray, "height width channels"], *, jpeg:
 
 
 def _repeated(part: UInt[np.ndarray, "height width channels"]) -> float | None:
-    """Returns the factor where whole rows and columns repeat: the nearest neighbour was taken."""
-    shares = [float((np.diff(part.astype(int), axis=axis) == 0).all(axis=(1 - axis, 2)).mean()) for axis in (0, 1)]
-    alike = max(shares) < 0.8 and abs(shares[0] - shares[1]) < 0.05
-    return round(1 / (1 - sum(shares) / 2), 2) if alike and min(shares) > 0.3 else None
+    """Returns the factor where whole rows and columns repeat evenly: the nearest neighbour was taken.
+
+    Blank parts of a page repeat, too, but not each row twice.
+    """
+    factors = []
+    for axis in (0, 1):
+        changes = np.flatnonzero((np.diff(part.astype(int), axis=axis) != 0).any(axis=(1 - axis, 2)))
+        runs = np.diff(changes)  # rows from one change to the next
+        short = runs[runs <= math.ceil(FACTORS[1])]  # longer ones are blank
+        if len(short) < LEAST_RUNS:
+            return None
+        mean = float(short.mean())
+        even = short[(short >= math.floor(mean)) & (short <= math.ceil(mean))]
+        factor = float(even.mean()) if len(even) else 0.0
+        if factor < 0.98 * FACTORS[0] or len(even) < 0.9 * len(short):
+            return None
+        factors.append(factor)
+    return round(sum(factors) / 2, 2) if abs(factors[0] - factors[1]) < 0.05 * min(factors) else None
 
 
 def _lines(plane: Float[np.ndarray, "height width"]) -> tuple[np.ndarray, np.ndarray]:

@@ -4,10 +4,11 @@ Pixels are stored as raw uint8: reading them costs a copy.
 """
 
 import logging
+import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from isr_jax.training.tfds import tf, tfds
 class SubImages(NamedTuple):
     """A built set of sub-images."""
 
+    places: tuple[Path, ...]
+    """Where they are on disk."""
     dataset: tf.data.Dataset
     """Elements {"lr", "hr": uint8 (h, w, C)}, in a fixed order."""
     size: int
@@ -52,7 +55,8 @@ def sub_images(config: DataConfig, *, scale: int, channels: int, camera: str = "
     for part in rest:
         dataset = dataset.concatenate(part)
     size = sum(builder.info.splits["train"].num_examples for builder in builders)
-    return SubImages(dataset, size, fingerprint(map(cutting.digest, sources), config))
+    places = tuple(Path(builder.data_path) for builder in builders)
+    return SubImages(places, dataset, size, fingerprint(map(cutting.digest, sources), config))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -73,6 +77,8 @@ def stream_batches(
       first_step: Step of the first batch.
       shard: Index of the process.
       shards: Number of processes.
+    Raises:
+      UserError: If what is on disk is damaged.
     """
     rows, patch, count = config.batch_size, config.drawn_size(scale), sub_images.size
     share = rows // shards
@@ -113,7 +119,11 @@ def stream_batches(
         .batch(share, drop_remainder=True)
         .prefetch(tf.data.AUTOTUNE)
     )
-    yield from batches.as_numpy_iterator()
+    try:
+        yield from batches.as_numpy_iterator()
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        damaged = " or ".join(map(str, sub_images.places))
+        raise UserError(f"{damaged}: damaged; remove it, and the same command cuts the pictures anew") from error
 
 
 def _tf_crop(picture, corner, size):
@@ -178,6 +188,25 @@ class AlignedSubImages(tfds.core.GeneratorBasedBuilder):
                 key += 1
 
 
+def _is_whole(folder: Path, builder: Callable[[Path], Any]) -> bool:
+    """Whether all files of a built set are there, as long as they are to be."""
+    try:
+        split = builder(folder).info.splits["train"]
+        # A record has 16 bytes of its length and of two sums beside the example.
+        expected = split.num_bytes + 16 * split.num_examples
+        return sum(Path(file).stat().st_size for file in split.filepaths) == expected
+    except Exception:  # of damaged files TFDS raises nearly everything
+        return False
+
+
+def _settle(folder: Path) -> None:
+    """Makes sure that all files are on the disk before their folder gets its name."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
 def _build(source: Source, cutting: Cutting, cache: Path) -> Any:
     """Returns the builder of one source, its sub-images in the cache."""
     name = f"x{cutting.scale}_{cutting.digest(source)}" + ("_strict" if cutting.strict else "")
@@ -186,6 +215,9 @@ def _build(source: Source, cutting: Cutting, cache: Path) -> Any:
         return AlignedSubImages(data_dir=str(directory), config=_Config(name=name, source=source, cutting=cutting))
 
     final = cache / name
+    if final.exists() and not _is_whole(final, builder):
+        print(f"isr-jax: {final} is damaged: it is made anew", file=sys.stderr)
+        shutil.rmtree(final, ignore_errors=True)
     if not final.exists():
         # Built beside and renamed: a build that was killed is never taken for a whole one, and of two processes that
         # build at once one wins.
@@ -198,6 +230,7 @@ def _build(source: Source, cutting: Cutting, cache: Path) -> Any:
             builder(building).download_and_prepare(
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False, verify_ssl=True)
             )
+            _settle(building)
             building.rename(final)
         except (OSError, RuntimeError) as error:  # TFDS makes RuntimeErrors of tensorflow's, as of a full disk
             if not final.exists():

@@ -118,8 +118,15 @@ class RunFolder:
         status["resume"] = None if state == "complete" else first + _AGAIN
         status |= {name: None if value is None else float(f"{value:.4g}") for name, value in self._seconds.items()}
         status["updated"] = datetime.now(UTC).isoformat(timespec="seconds")
-        text = json.dumps(status, indent=2) + "\n"
-        replace_file(self.path / "status.json", lambda path: path.write_text(text))
+        text, target = json.dumps(status, indent=2) + "\n", self.path / "status.json"
+        try:
+            replace_file(target, lambda path: path.write_text(text))
+        except OSError:
+            if state != "failed":
+                raise
+            with target.open("r+") as file:  # a full disk has no room for a second file, but this one keeps its own
+                file.write(text)
+                file.truncate()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
