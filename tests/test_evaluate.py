@@ -180,6 +180,15 @@ def test_models_side_by_side(data, models, tmp_path, capfd):
     assert "</svg>" in (tmp_path / "t.svg").read_text()
 
 
+def test_a_picture_without_a_measure_is_named(tmp_path, capfd):
+    for name, side in (("a.png", 8), ("b.png", 40)):
+        write_image(tmp_path / "set" / name, np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
+    argv = ["--model", "bicubic", "--data", tmp_path / "set", "--scale", 2]
+    [row] = run_json(tmp_path, *argv)["rows"]
+    assert row["ssim_y"] is None
+    assert capfd.readouterr().err == "isr-jax: set: no ssim_y, ssim_y_rounded, ssim_rgb, which cannot be taken of a\n"
+
+
 def test_measures_are_chosen(data, tmp_path, capfd, monkeypatch):
     (tmp_path / "darkest.py").write_text("def level(pair): return float(pair.result.min())\n")
     monkeypatch.syspath_prepend(str(tmp_path))
