@@ -67,7 +67,7 @@ def use_compilation_cache(default: Path | None = None) -> Path | None:
     except OSError:  # a read-only home: a slower start is all it costs
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+    if jax.config.jax_persistent_cache_min_compile_time_secs == 1.0:  # JAX's own, and nothing else was asked for
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)  # what takes less is not worth a file
     return folder
 

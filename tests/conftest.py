@@ -9,12 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# What several tests, and the processes that they start, compile alike is compiled once; nothing of it is kept.
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="isr-jax-tests-")
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
-
 # jaxtyping's hook has all that is imported while it loads a module compiled anew: what is not ours comes before it.
 import flax.nnx  # noqa: F401
 import jax
@@ -34,6 +28,13 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # users' do, and so does this process where the variable says 0.
 if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
     jax.config.update("jax_disable_most_optimizations", True)
+
+# What several tests of this process compile alike is compiled once. The folder is its own, for JAX does not write there
+# beside and rename: a process that is killed, as tests do, would leave half a program to the others.
+compiled = tempfile.mkdtemp(prefix="isr-jax-tests-")
+atexit.register(shutil.rmtree, compiled, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", compiled)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 # Has to come before the first import of isr_jax: every annotated shape and type is checked at each call.
 jaxtyping.install_import_hook("isr_jax", "beartype.beartype")

@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
-from isr_jax.startup import user_cache
+from isr_jax.startup import use_compilation_cache, user_cache
 
 PROGRAM = """
 import resource, sys
@@ -42,6 +43,17 @@ def test_the_second_start_finds_the_program(tmp_path):
     assert start(tmp_path) == [f"{folder} True", "(8, 8)", "False"]
     assert any(Path(folder).iterdir())
     assert start(tmp_path) == [f"{folder} True", "(8, 8)", "True"]
+
+
+def test_what_jax_was_told_of_its_least_time_is_kept_and_its_own_is_not():
+    name, told = "jax_persistent_cache_min_compile_time_secs", jax.config.jax_persistent_cache_min_compile_time_secs
+    try:
+        for given, kept in ((0.0, 0.0), (7.0, 7.0), (1.0, 0.2)):
+            jax.config.update(name, given)
+            use_compilation_cache()
+            assert getattr(jax.config, name) == kept
+    finally:
+        jax.config.update(name, told)
 
 
 @pytest.mark.slow
