@@ -1,7 +1,5 @@
 """The command ``isr-jax evaluate``: PSNR and SSIM of models on folders of pictures (`benchmark.run_benchmark`)."""
 
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +7,7 @@ import numpy as np
 
 from isr_jax.__main__ import PARTLY_DONE, run
 from isr_jax.benchmark.benchmark import LR, TRUTH, run_benchmark
-from isr_jax.benchmark.report import Report, format_csv, format_json, format_table
-from isr_jax.benchmark.rows import Row
+from isr_jax.benchmark.report import Report, format_csv, format_json, format_table, name_unmeasured
 from isr_jax.command_line import parse_arguments
 from isr_jax.config import ConfigError
 from isr_jax.files import check_place, replace_file
@@ -133,22 +130,9 @@ def main(argv: list[str] | None = None) -> int:
         from isr_jax.benchmark.plot import draw_rows  # here, because without a plot there is no need of matplotlib
 
         draw_rows(result.table(), config.plot)
-    _name_unmeasured(result.rows)
+    name_unmeasured(result.rows)
     name_left_out(result.left_out)
     return PARTLY_DONE if result.left_out else 0
-
-
-def _name_unmeasured(rows: Iterable[Row]) -> None:
-    """Says which pictures leave a set without the average of a measure."""
-    missing: dict[tuple[str, ...], dict[str, None]] = {}
-    for row in rows:
-        for measure in row.measures:
-            without = [scores.name for scores in row.images if scores.values[measure.name] is None]
-            if 0 < len(without) < len(row.images):
-                missing.setdefault((row.dataset, *without), {})[measure.name] = None
-    for (dataset, *without), measures in missing.items():
-        pictures = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
-        print(f"isr-jax: {dataset}: no {', '.join(measures)}, which cannot be taken of {pictures}", file=sys.stderr)
 
 
 def _write(path: Path, text: str) -> None:

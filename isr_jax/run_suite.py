@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     if options.output.exists() and not options.output.is_dir():
         raise ConfigError(f"--output {options.output} is a file: name a folder")
+    from isr_jax.benchmark.report import name_unmeasured
     from isr_jax.benchmark.suite import Suite  # --help must not wait for it
     from isr_jax.benchmark.suite_report import run_suite
 
@@ -45,11 +46,12 @@ def main(argv: list[str] | None = None) -> int:
     if suite.needs_jax:
         prepare_process()
     try:
-        run_suite(suite, quiet=options.quiet)
+        result = run_suite(suite, quiet=options.quiet)
     except KeyboardInterrupt:
         print(f"isr-jax: what is done is kept in {options.output}: the same command goes on", file=sys.stderr)
         raise
     print((options.output / "results.md").read_text(encoding="utf-8"), end="")
+    name_unmeasured(result.rows)
     name_left_out(suite.left_out)
     return PARTLY_DONE if suite.left_out else 0
 

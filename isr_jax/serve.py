@@ -277,7 +277,8 @@ class Service:
         self._queue.ask(entry, asked, enlarge, first=first)
 
     def _entry(self, request: Request) -> Entry:
-        entry = {str(number): entry for number, entry in self._queue.entries.items()}.get(request.path_params["number"])
+        number = request.path_params["number"]
+        entry = next((entry for entry in self._queue.entries.values() if str(entry.number) == number), None)
         if entry is None:
             raise HTTPException(404, GONE)
         return entry

@@ -296,7 +296,7 @@ def test_nothing_is_done_or_kept_that_is_not_wanted(model, tmp_path, monkeypatch
         assert add(address, file.getvalue(), model)[0] == 200
         # ---- it ends in the middle of the work, and leaves nothing behind ----
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=5) == 130
     assert not list(tmp_path.glob("isr-jax-serve-*"))
 
 

@@ -310,6 +310,14 @@ def test_a_method_has_its_own_scales(folder):
     assert line.split("|")[4].strip() == "–"
 
 
+def test_a_picture_without_a_measure_is_named(folder, capfd):
+    tiny = np.random.default_rng(1).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    write_image(folder / "one" / "HR" / "d.png", tiny)
+    write_image(folder / "theirs" / "one" / "x2" / "d.png", tiny)
+    run(folder, "--quiet")
+    assert capfd.readouterr().err == "isr-jax: one: no ssim_y, which cannot be taken of d\n"
+
+
 def test_pictures_that_are_not_read_are_named(folder, capfd):
     (folder / "one" / "HR" / "d.psd").write_bytes(b"not read")
     assert exit_code(run_suite.main, [str(folder / "suite.toml"), "-o", str(folder / "out")]) == 3

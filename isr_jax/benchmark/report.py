@@ -6,7 +6,8 @@ import html
 import io
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,19 @@ from isr_jax.pictures.published import PAPER
 
 _COSTS = ("num_stages", "parameters", "macs_per_pixel", "seconds", "peak_bytes", "compilations", "cache_hits")
 _PROVENANCE = ("border", *PROTOCOL, "lr_source", "degradation", "told", "data_sha256", "sentinel_ok")
+
+
+def name_unmeasured(rows: Iterable[Row]) -> None:
+    """Says on standard error which pictures leave a set without the average of a measure."""
+    missing: dict[tuple[str, ...], dict[str, None]] = {}
+    for row in rows:
+        for measure in row.measures:
+            without = [scores.name for scores in row.images if scores.values[measure.name] is None]
+            if 0 < len(without) < len(row.images):
+                missing.setdefault((row.dataset, *without), {})[measure.name] = None
+    for (dataset, *without), measures in missing.items():
+        pictures = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
+        print(f"isr-jax: {dataset}: no {', '.join(measures)}, which cannot be taken of {pictures}", file=sys.stderr)
 
 
 def format_table(rows: Sequence[Row]) -> str:

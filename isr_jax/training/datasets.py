@@ -215,10 +215,9 @@ def _build(source: Source, cutting: Cutting, cache: Path) -> Any:
         return AlignedSubImages(data_dir=str(directory), config=_Config(name=name, source=source, cutting=cutting))
 
     final = cache / name
-    if final.exists() and not _is_whole(final, builder):
-        print(f"isr-jax: {final} is damaged: it is made anew", file=sys.stderr)
-        shutil.rmtree(final, ignore_errors=True)
-    if not final.exists():
+    if not _is_whole(final, builder):
+        if final.exists():
+            print(f"isr-jax: {final} is damaged: it is made anew", file=sys.stderr)
         # Built beside and renamed: a build that was killed is never taken for a whole one, and of two processes that
         # build at once one wins.
         building = cache / f".{name}.{uuid.uuid4().hex[:8]}"
@@ -231,9 +230,14 @@ def _build(source: Source, cutting: Cutting, cache: Path) -> Any:
                 download_config=tfds.download.DownloadConfig(try_download_gcs=False, verify_ssl=True)
             )
             _settle(building)
-            building.rename(final)
+            try:
+                building.rename(final)
+            except OSError:
+                if not _is_whole(final, builder):
+                    shutil.rmtree(final)
+                    building.rename(final)
         except (OSError, RuntimeError) as error:  # TFDS makes RuntimeErrors of tensorflow's, as of a full disk
-            if not final.exists():
+            if not _is_whole(final, builder):
                 reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
                 raise UserError(f"{cache}: cannot write the cache ({reason}); set --data.cache-dir") from error
         finally:
