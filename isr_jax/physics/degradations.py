@@ -103,20 +103,23 @@ class Degradations:
         margin = self._margin * self.scale
         return hr[:, margin : hr.shape[1] - margin, margin : hr.shape[2] - margin]
 
-    def _kernel(self, key: Array, error: Any = 0.0) -> Float[Array, "size size"]:
-        """Returns the kernel of a key, a Gaussian wider by `error` HR pixels."""
+    def _kernel(self, key: Array, error: Array | None = None) -> Float[Array, "size size"]:
+        """Returns the kernel of a key, a Gaussian wider by `error` HR pixels as an LR picture shows it."""
         kind_key, key = jax.random.split(key)
         kernels = jnp.stack([self._draw(kind, key, error) for kind in self._weights])
         return jax.random.choice(
             kind_key, kernels, p=jnp.array([*self._weights.values()]) / sum(self._weights.values())
         )
 
-    def _draw(self, kind: str, key: Array, error: Any) -> Float[Array, "size size"]:
+    def _draw(self, kind: str, key: Array, error: Array | None) -> Float[Array, "size size"]:
         config, size = self.config, self.config.kernel_size
         if kind == "gaussian":
             std_key, angle_key = jax.random.split(key)
             low, high = config.gaussian_std
-            std = error + jax.random.uniform(std_key, (2,), minval=low, maxval=high)
+            std = jax.random.uniform(std_key, (2,), minval=low, maxval=high)
+            if error is not None:
+                shown = jnp.hypot(std, self.scale / 2) + error
+                std = jnp.sqrt(jnp.maximum(shown**2 - self.scale**2 / 4, 0))
             std = std if config.anisotropic else std[:1].repeat(2)
             return gaussian_kernel(std, jax.random.uniform(angle_key, maxval=jnp.pi), size // 2)
         if kind == "motion":
