@@ -145,6 +145,7 @@ def departures(config: dict[str, Any]) -> list[str]:
             **c["data"]["degradation"],
             "learning_rate": c["schedule"]["learning_rate"],
             "ema": c["optimizer"]["ema_decay"],
+            "scales": " ".join(map(str, c["data"]["scale_cycle"])),
         }
         for c in (config, recipe)
     )

@@ -11,9 +11,11 @@ run itself (Wortsman et al., Model soups, 2022).
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import sys
+import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax import nnx
 
 from isr_jax.__main__ import exit_code
 from isr_jax.benchmark.benchmark import run_benchmark
@@ -28,9 +31,19 @@ from isr_jax.benchmark.rows import Row
 from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
 from isr_jax.models.card import model_card
-from isr_jax.models.model_file import SHIPPED, find_model, load_model, read_metadata, save_model
+from isr_jax.models.model_file import (
+    SHIPPED,
+    find_model,
+    get_params,
+    load_model,
+    model_from_parameters,
+    read_metadata,
+    save_model,
+)
 from isr_jax.pictures.published import PAPER
+from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process
+from isr_jax.training.warm_start import warm_start
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -116,6 +129,17 @@ def load_mean(arguments: argparse.Namespace) -> Any:
     start = json.loads((run / "config.json").read_text())["checkpoint"]["init_from"]
     models = [load_model(find_model(model)) for model in (start, *beside, run)]
     return jax.tree.map(lambda *leaves: sum(p * leaf for p, leaf in zip(parts, leaves, strict=True)), *models)
+
+
+def of_one_scale(model: ISRResCNet, scale: int) -> ISRResCNet:
+    """Returns what a model of several scales is at one."""
+    config = dataclasses.replace(model.config, scale=scale, scales=(scale,))
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(Path(folder) / "model.safetensors", model)
+        fresh = get_params(ISRResCNet(config, rngs=nnx.Rngs(0)))
+        params, found = warm_start(fresh, config, str(Path(folder) / "model.safetensors"))
+    assert found == len(fresh)
+    return model_from_parameters(config, {name: np.asarray(value) for name, value in params.items()})
 
 
 def mixture(arguments: argparse.Namespace) -> dict[Path, str]:

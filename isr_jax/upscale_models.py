@@ -105,7 +105,8 @@ def choose_model(
 ) -> tuple[str, Estimate | None]:
     """Returns the shipped model for a picture, and what it is believed to be, where that was asked.
 
-    Clean pictures, and those that shrink, are isr-lite's; the others, and those of which something is said, isr-any's.
+    Clean pictures, and those that shrink, are isr-lite's; those of which something is said isr-any's; of the others
+    `model_for` decides.
     """
     if _told(config):
         return ANY, None

@@ -26,7 +26,8 @@ class UpscaleConfig:
     """A file, or a folder for several pictures; .npy keeps float32 on 0..255; - is standard output (PNG)."""
     model: str = ""
     """Shipped name, model file or run folder, or "bicubic"; without it isr-lite-x4 (-x2, -x3 by --scale) for pictures
-    that are taken for clean, and isr-any for others, and where --blur, --noise or --jpeg say something."""
+    that are taken for clean, isr-blind-x4 for those that are blurred and nothing else, at x4, and isr-any for others,
+    and where --blur, --noise or --jpeg say something."""
     scale: float | None = None
     """Enlarge by so much: by one of the model's own scales, or by any smaller factor by way of the next larger one."""
     size: str | None = None

@@ -1,16 +1,20 @@
-"""experiments/ship_lite.py: means of models."""
+"""experiments/ship_lite.py: means of models, and one of several scales at one of them."""
 
 import argparse
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 from test_unrolled import build
 
-from experiments.ship_lite import load_mean, mixture
-from isr_jax.config import ConfigError
+from experiments.ship_lite import load_mean, mixture, of_one_scale
+from isr_jax.config import ConfigError, ERDConfig, ModelConfig
+from isr_jax.inference.upscaler import Upscaler
 from isr_jax.models.model_file import load_model, save_model
+from isr_jax.solver.unrolled import ISRResCNet
 
 
 def test_a_run_is_mixed_with_its_start_and_those_beside(tmp_path):
@@ -37,3 +41,13 @@ def test_the_card_tells_each_part_or_what_is_said_instead(tmp_path):
     }
     given.said = "with what the start had learned"
     assert mixture(given) == {run: ", with what the start had learned"}
+
+
+def test_a_model_of_several_scales_is_at_one_what_it_was():
+    prior = ERDConfig(features=4, num_blocks=1, feedback_steps=0, resolution="lr")
+    config = ModelConfig(scale=2, scales=(2, 3), num_stages=1, prior=prior)
+    several = ISRResCNet(config, rngs=nnx.Rngs(0))
+    one = of_one_scale(several, 3)
+    assert one.config == dataclasses.replace(config, scale=3, scales=(3,))
+    lr = np.random.default_rng(0).uniform(0, 255, (8, 9, 3)).astype(np.float32)
+    np.testing.assert_array_equal(Upscaler(one).upscale(lr), Upscaler(several).upscale(lr, scale=3))

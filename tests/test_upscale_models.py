@@ -10,9 +10,11 @@ from PIL import Image
 import isr_jax
 from isr_jax import upscale
 from isr_jax.__main__ import exit_code
-from isr_jax.inference.automatic import default_model
+from isr_jax.inference.automatic import default_model, model_for
 from isr_jax.inference.estimate import estimate_degradation
 from isr_jax.inference.jpeg_agreement import agree_with_jpeg
+from isr_jax.physics.blur import Blur
+from isr_jax.physics.kernels import gaussian_kernel
 from isr_jax.physics.resize import imresize
 from isr_jax.pictures.images import read_image, write_image
 
@@ -78,6 +80,19 @@ def test_a_frame_stays_as_it_is_however_much_is_said(photo, tmp_path, capfd):
 
 def test_the_shipped_model_of_a_scale():
     assert [default_model(scale) for scale in (1, 1.5, 2.5, 8)] == [f"isr-lite-x{n}" for n in (2, 2, 3, 4)]
+
+
+def test_the_shipped_model_for_what_an_estimate_says(photo):
+    noise = np.random.default_rng(1).normal(0, 20, photo.shape)
+    soft = np.asarray(Blur(gaussian_kernel(0.8)).apply(jnp.asarray(photo[None], jnp.float32)))[0]
+    pictures = (photo, soft, photo + noise)
+    clean, blurred, noisy = (estimate_degradation(x.clip(0, 255).round().astype(np.uint8)) for x in pictures)
+    lite, blind = "isr-lite-x2", "isr-blind-x4"
+    assert [model_for(clean, factor) for factor in (1, 4)] == [lite, "isr-lite-x4"]
+    assert [model_for(blurred, factor) for factor in (0.5, 3, 3.1, 8)] == [lite, "isr-any", blind, blind]
+    assert [model_for(noisy, factor) for factor in (0.5, 3, 4)] == [lite, "isr-any", "isr-any"]
+    compressed = estimate_degradation(jpeg(soft.round().astype(np.uint8), quality=60))
+    assert model_for(compressed, 4) == "isr-any"
 
 
 def test_a_jpeg_that_keeps_its_size_is_cleaned_within_what_its_file_says(photo, tmp_path, capfd):

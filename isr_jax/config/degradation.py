@@ -70,9 +70,9 @@ class DegradationConfig(Config):
     """What the solver is told: the very physics of each patch, quality and all, or one for all by its name, as
     "bicubic"."""
     told_error: NotNegative = 0.0
-    """Largest error of the Gaussian blurs' widths in what the solver is told, LR pixels, 0.1 say: for a model that is to
-    bear widths that are estimated. It is one of the width that an LR picture shows, whose pixels are half a pixel wide
-    themselves, sqrt(width^2 + 1/4): as those of estimates are, the larger the narrower the blur."""
+    """Largest error of the Gaussian blurs' widths in what the solver is told, LR pixels, 0.1 say: for a model that is
+    to bear widths that are estimated. It is one of the width that an LR picture shows, sqrt(width^2 + 1/4), for its
+    pixels have a width, too: the narrower the blur the larger its error, as with estimates."""
     told_noise: bool = True
     """Whether the solver is told the noise level of each patch; else it estimates it, if it needs it."""
 

@@ -1,6 +1,7 @@
 """Pictures that no model is named for: which shipped one enlarges them, and how the result keeps to a JPEG file.
 
-A picture that is taken for a clean one, or that shrinks, is isr-lite's; noise, JPEG and blur are told to isr-any.
+A picture that is taken for a clean one, or that shrinks, is isr-lite's; noise, JPEG and blur are told to isr-any, an
+estimated blur alone, at x4, to isr-blind-x4, which bears an estimate's errors better.
 """
 
 import math
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from isr_jax.inference.estimate import Estimate
+from isr_jax.inference.estimate import CLEAN_NOISE, Estimate
 from isr_jax.inference.jpeg_agreement import agree_with_jpeg
 from isr_jax.pictures.metrics import round_to
 from isr_jax.pictures.picture import Picture
@@ -18,7 +19,7 @@ from isr_jax.pictures.picture import Picture
 if TYPE_CHECKING:
     from isr_jax.inference.upscaler import Upscaler
 
-ANY = "isr-any"
+ANY, BLIND = "isr-any", "isr-blind-x4"
 
 
 def default_model(scale: float | int) -> str:
@@ -28,7 +29,10 @@ def default_model(scale: float | int) -> str:
 
 def model_for(estimate: Estimate, factor: float | int) -> str:
     """Returns the shipped model that enlarges what a picture is believed to be, by a factor."""
-    return default_model(factor) if estimate.clean or factor < 1 else ANY
+    if estimate.clean or factor < 1:
+        return default_model(factor)
+    only_blurred = estimate.jpeg is None and (estimate.noise_std or 0.0) < CLEAN_NOISE
+    return BLIND if only_blurred and factor > 3 else ANY
 
 
 def upscale_held(

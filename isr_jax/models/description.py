@@ -29,6 +29,8 @@ _PURPOSES = {
 def purpose(name: str, config: ModelConfig) -> str:
     """Returns what a model is for."""
     text = _PURPOSES.get(config.physics, f"pictures that were made by {config.physics}")
+    if name.startswith("isr-blind"):
+        text = "pictures whose blur is estimated"
     return f"{text}; trained on free licences alone" if name.endswith("-free") else text
 
 
