@@ -92,6 +92,7 @@ def test_every_listed_model_loads():
         assert (upscaler.scales, upscaler.num_parameters) == (model.scales, model.num_parameters)
         assert upscaler.config.physics == model.physics
         assert ("free licences" in model.purpose) == model.name.endswith("-free")
+        assert ("is estimated" in model.purpose) == model.name.startswith("isr-blind")
 
 
 @pytest.mark.parametrize(
