@@ -152,6 +152,14 @@ def departures(config: dict[str, Any]) -> list[str]:
     return [f"{name} {value}" for name, value in values.items() if value != usual[name]]
 
 
+def told_of(entry: dict[str, Any]) -> list[str]:
+    """Returns what the table of a card tells of one of its `milestones`."""
+    hours = entry["hours"]
+    told = [str(entry.get("stages", 1)), f"{entry['steps']:,}", entry["schedule"], str(entry["batch"])]
+    told += [f"{entry['pixels'] / 1e6:,.0f} M", f"{hours:.1f} h" if hours > 0.5 else f"{60 * hours:.1f} min"]
+    return [*told, entry["device"], entry["from"]]
+
+
 def table(columns: list[str], rows: dict[str, list[str]]) -> str:
     """Returns a table in Markdown."""
     lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
@@ -234,11 +242,7 @@ def main(argv: list[str] | None = None) -> None:
     lines = []
     for entry in history:
         scores = [f"{entry[s.name]:.2f}" if s.name in entry else "" for s in settings]
-        told = [str(entry.get("stages", 1)), f"{entry['steps']:,}", entry["schedule"], str(entry["batch"])]
-        told += [f"{entry['pixels'] / 1e6:,.0f} M"]
-        hours = entry["hours"]
-        told += [f"{hours:.1f} h" if hours > 0.5 else f"{60 * hours:.1f} min", entry["device"], entry["from"]]
-        lines.append(f"| {' | '.join(told + scores)} |")
+        lines.append(f"| {' | '.join(told_of(entry) + scores)} |")
     text = CARD.format(
         name=name,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(model)),

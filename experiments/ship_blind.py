@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import unknown_blur
-from ship_any import GPU, milestones, table
+from ship_any import GPU, milestones, table, told_of
 from ship_lite import RESEARCH, of_one_scale
 
 from isr_jax.__main__ import exit_code
@@ -101,7 +101,9 @@ def main(argv: list[str] | None = None) -> None:
     prepare_process()
     name, target = BLIND, SHIPPED / f"{BLIND}.safetensors"
     before = read_metadata(find_model(ANY))["history"]
-    history = [e if e in before or e["device"] == GPU else e | {"device": CORES} for e in milestones(arguments)]
+    history: list[dict[str, Any]] = [
+        e if e in before or e["device"] == GPU else {**e, "device": CORES} for e in milestones(arguments)
+    ]
     ours, others = (of_one_scale(load_model(find_model(each)), SCALE) for each in (arguments.run, ANY))
     model = jax.tree.map(lambda x, y: part * x + (1 - part) * y, ours, others)
     save_model(target, model, {"history": history, "training_data": arguments.training_data}, dtype=np.float16)
@@ -113,12 +115,6 @@ def main(argv: list[str] | None = None) -> None:
         found = run_benchmark(each, arguments.data, scale=SCALE, degradation=Degradation.parse("sampling=bicubic"))
         plain[each] = found.rows
     cells = {k: [f"{r.mean('psnr_y'):.2f} / {r.mean('ssim_y'):.4f}" for r in of] for k, of in plain.items()}
-    lines = []
-    for entry in history:
-        hours = entry["hours"]
-        told = [str(entry.get("stages", 1)), f"{entry['steps']:,}", entry["schedule"], str(entry["batch"])]
-        told += [f"{entry['pixels'] / 1e6:,.0f} M", f"{hours:.1f} h" if hours > 0.5 else f"{60 * hours:.1f} min"]
-        lines.append(f"| {' | '.join([*told, entry['device'], entry['from']])} |")
     text = CARD.format(
         name=name,
         any=ANY,
@@ -129,13 +125,12 @@ def main(argv: list[str] | None = None) -> None:
         estimated=table(["", *columns], rows),
         bicubic=table(["", *(row.dataset for row in plain[name])], cells),
         training_data=textwrap.fill(f"Data: {arguments.training_data}. No benchmark had a part in it.", 120),
-        history="\n".join(lines),
+        history="\n".join(f"| {' | '.join(told_of(entry))} |" for entry in history),
         licence=RESEARCH,
     )
     replace_file(ROOT / "docs" / "models" / f"{name}.md", lambda path: path.write_text(text))
     scored = [row.as_dict() | {"degradation": ""} for row in plain[name]]  # the bicubic one, which cards are of
-    card = model_card(name, scored)
-    replace_file(target.with_suffix(".md"), lambda path: path.write_text(card, encoding="utf-8"))
+    replace_file(target.with_suffix(".md"), lambda path: path.write_text(model_card(name, scored), encoding="utf-8"))
     print(text)
 
 
