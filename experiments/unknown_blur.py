@@ -9,7 +9,8 @@ Full-size pictures are blurred by an isotropic Gaussian of 21x21 pixels, reduced
 compressed as the table says, rounded to 8 bits; scored are PSNR and SSIM of Y without `scale` pixels on each border.
 "bicubic" and "isr-lite" are told nothing; "known" is the model told the truth, "estimated" told what
 `isr_jax.estimate_degradation` believes, or MATLAB's bicubic alone where that is not sure, and "upscale" what
-`isr-jax upscale` does by itself: isr-lite where the picture is taken for a clean one, else "estimated". IKC and DASR
+`isr-jax upscale` does by itself: isr-lite where the picture is taken for a clean one, else "estimated". Without a
+--model isr-any is told the truth, and the estimate that of the shipped ones which `upscale` would take. IKC and DASR
 publish the first table. At scale 1 nothing is reduced or enlarged: "bicubic" is then the picture itself. With
 --ensemble all of ours are means over eight flips and rotations ("known+").
 
@@ -17,6 +18,7 @@ References: Gu et al. 2019 (arXiv 1904.03377, IKC); Wang et al. 2021 (arXiv 2104
 """
 
 import argparse
+import functools
 import io
 import json
 import sys
@@ -29,10 +31,10 @@ import numpy as np
 from PIL import Image
 
 from isr_jax.__main__ import exit_code
-from isr_jax.config import ConfigError
 from isr_jax.files import replace_file
+from isr_jax.inference.automatic import ANY, model_told
 from isr_jax.inference.estimate import estimate_degradation
-from isr_jax.inference.upscaler import load
+from isr_jax.inference.upscaler import Upscaler, load
 from isr_jax.physics.blur import Blur
 from isr_jax.physics.kernels import gaussian_kernel
 from isr_jax.physics.physics import Physics
@@ -46,7 +48,6 @@ from isr_jax.upscale_models import make_enlarger
 from isr_jax.upscale_options import UpscaleConfig
 
 RADIUS = 10
-SHIPPED = "isr-any"
 
 
 class Case(NamedTuple):
@@ -89,29 +90,26 @@ Method = Callable[[np.ndarray, Case], np.ndarray]
 
 def methods(scale: int, name: str | None, ensemble: bool) -> dict[str, Method]:
     """Returns what enlarges LR pictures of a case."""
+    loaded = functools.cache(lambda name: load(name, ensemble=ensemble))
     found: dict[str, Method] = {"bicubic": lambda lr, case: imresize(lr, scale)}
     if scale > 1:
-        lite = load(f"isr-lite-x{scale}", ensemble=ensemble)
+        lite = loaded(f"isr-lite-x{scale}")
         found["isr-lite"] = lambda lr, case: lite.upscale(lr)
-    try:
-        model = load(name or SHIPPED, ensemble=ensemble)
-    except ConfigError:
-        if name is not None:
-            raise
-        print(f"{SHIPPED} is not shipped yet: name a --model for the rows of known and estimated", file=sys.stderr)
-        return found
+    exact = loaded(name or ANY)
 
-    def told(lr: np.ndarray, **known: Any) -> np.ndarray:
+    def told(model: Upscaler, lr: np.ndarray, **known: Any) -> np.ndarray:
         if not model.uses_noise_std:
             del known["noise_std"]
         return round_to_8_bits(model.upscale_batch(lr[None], **known)[0])
 
     def estimated(lr: np.ndarray, case: Case) -> np.ndarray:
-        return told(lr, **estimate_degradation(lr, scale=scale).known(jpeg=model.uses_jpeg))
+        estimate = estimate_degradation(lr, scale=scale)
+        model = loaded(name or model_told(estimate, scale))
+        return told(model, lr, **estimate.known(jpeg=model.uses_jpeg))
 
     def known(lr: np.ndarray, case: Case) -> np.ndarray:
-        jpeg = {} if case.quality is None or not model.uses_jpeg else {"jpeg": case.quality}
-        return told(lr, physics=camera(scale, case.width), noise_std=case.noise_std, **jpeg)
+        jpeg = {} if case.quality is None or not exact.uses_jpeg else {"jpeg": case.quality}
+        return told(exact, lr, physics=camera(scale, case.width), noise_std=case.noise_std, **jpeg)
 
     command = make_enlarger(UpscaleConfig(inputs=(), scale=scale, ensemble=ensemble))
 
@@ -127,7 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--scale", type=int, default=4)
     parser.add_argument("--table", choices=("blur", "noise", "jpeg"), default="blur")
-    parser.add_argument("--model", help=f"told the blur and the noise; {SHIPPED} where it is shipped")
+    parser.add_argument("--model", help="told the blur and the noise, a name, file or run folder")
     parser.add_argument("--ensemble", action="store_true", help="average over flips and rotations")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(argv)

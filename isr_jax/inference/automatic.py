@@ -29,8 +29,11 @@ def default_model(scale: float | int) -> str:
 
 def model_for(estimate: Estimate, factor: float | int) -> str:
     """Returns the shipped model that enlarges what a picture is believed to be, by a factor."""
-    if estimate.clean or factor < 1:
-        return default_model(factor)
+    return default_model(factor) if estimate.clean or factor < 1 else model_told(estimate, factor)
+
+
+def model_told(estimate: Estimate, factor: float | int) -> str:
+    """Returns the shipped model that is best told what a picture is believed to be."""
     only_blurred = estimate.jpeg is None and (estimate.noise_std or 0.0) < CLEAN_NOISE
     return BLIND if only_blurred and factor > 3 else ANY
 
