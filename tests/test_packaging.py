@@ -52,14 +52,14 @@ def contents(wheel: Path) -> dict[str, int]:
         return {entry.filename: entry.file_size for entry in archive.infolist()}
 
 
-def test_the_wheel_has_the_package_its_licence_and_models_below_10_megabytes(wheel):
+def test_the_wheel_has_the_package_its_licence_and_models_below_12_megabytes(wheel):
     files = contents(wheel)
     weights = {name: size for name, size in files.items() if name.endswith(".safetensors")}
     assert len(weights) == len(shipped_models())
     with zipfile.ZipFile(wheel) as archive:
         packed = sum(archive.getinfo(name).compress_size for name in weights)
-    assert packed < 10_000_000
-    assert wheel.stat().st_size < 11_000_000
+    assert packed < 12_000_000
+    assert wheel.stat().st_size < 13_000_000
     assert "isr_jax/py.typed" in files
     assert f"isr_jax-{PROJECT['version']}.dist-info/licenses/LICENSE" in files
     assert {name.partition("/")[0] for name in files} == {"isr_jax", f"isr_jax-{PROJECT['version']}.dist-info"}
