@@ -94,10 +94,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", nargs="+", type=Path, required=True, help="test folders with HR/")
     parser.add_argument("--gpu", nargs="*", type=Path, default=[], metavar="RUN", help="those that a GPU trained")
     parser.add_argument("--part", type=float, default=1.0, help="of the run's weights, the rest being isr-any's")
+    parser.set_defaults(beside=[], parts=[])  # no other run
     arguments = parser.parse_args(argv)
     part = arguments.part
-    said = f"of which {part:g} is mixed with {1 - part:g} of {ANY}" if part < 1 else ""
-    vars(arguments).update(beside=[], parts=[], said=said)  # as `milestones` asks for
+    arguments.said = f"of which {part:g} is mixed with {1 - part:g} of {ANY}" if part < 1 else None
     prepare_process()
     name, target = BLIND, SHIPPED / f"{BLIND}.safetensors"
     before = read_metadata(find_model(ANY))["history"]

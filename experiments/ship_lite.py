@@ -15,7 +15,6 @@ import dataclasses
 import hashlib
 import json
 import sys
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,16 +33,16 @@ from isr_jax.models.card import model_card
 from isr_jax.models.model_file import (
     SHIPPED,
     find_model,
-    get_params,
     load_model,
     model_from_parameters,
+    parameters_to_dict,
     read_metadata,
     save_model,
 )
 from isr_jax.pictures.published import PAPER
 from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.startup import prepare_process
-from isr_jax.training.warm_start import warm_start
+from isr_jax.training.warm_start import fitting_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -134,12 +133,9 @@ def load_mean(arguments: argparse.Namespace) -> Any:
 def of_one_scale(model: ISRResCNet, scale: int) -> ISRResCNet:
     """Returns what a model of several scales is at one."""
     config = dataclasses.replace(model.config, scale=scale, scales=(scale,))
-    with tempfile.TemporaryDirectory() as folder:
-        save_model(Path(folder) / "model.safetensors", model)
-        fresh = get_params(ISRResCNet(config, rngs=nnx.Rngs(0)))
-        params, found = warm_start(fresh, config, str(Path(folder) / "model.safetensors"))
-    assert found == len(fresh)
-    return model_from_parameters(config, {name: np.asarray(value) for name, value in params.items()})
+    wanted = parameters_to_dict(ISRResCNet(config, rngs=nnx.Rngs(0)))
+    given = fitting_parameters(wanted, config, model)
+    return model_from_parameters(config, {name: np.asarray(value) for name, value in given.items()})
 
 
 def mixture(arguments: argparse.Namespace) -> dict[Path, str]:

@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from test_scales import CONFIG
 from test_unrolled import build
 
 from experiments.ship_lite import load_mean, mixture, of_one_scale
-from isr_jax.config import ConfigError, ERDConfig, ModelConfig
+from isr_jax.config import ConfigError
 from isr_jax.inference.upscaler import Upscaler
 from isr_jax.models.model_file import load_model, save_model
 from isr_jax.solver.unrolled import ISRResCNet
@@ -44,10 +45,11 @@ def test_the_card_tells_each_part_or_what_is_said_instead(tmp_path):
 
 
 def test_a_model_of_several_scales_is_at_one_what_it_was():
-    prior = ERDConfig(features=4, num_blocks=1, feedback_steps=0, resolution="lr")
-    config = ModelConfig(scale=2, scales=(2, 3), num_stages=1, prior=prior)
+    config = CONFIG.model
     several = ISRResCNet(config, rngs=nnx.Rngs(0))
-    one = of_one_scale(several, 3)
-    assert one.config == dataclasses.replace(config, scale=3, scales=(3,))
+    one = of_one_scale(several, 2)
+    assert one.config == dataclasses.replace(config, scale=2, scales=(2,))
     lr = np.random.default_rng(0).uniform(0, 255, (8, 9, 3)).astype(np.float32)
-    np.testing.assert_array_equal(Upscaler(one).upscale(lr), Upscaler(several).upscale(lr, scale=3))
+    told = {"blur": 1.2, "noise_std": 2.0}
+    expected = Upscaler(several).upscale(lr, scale=2, **told)
+    np.testing.assert_array_equal(Upscaler(one).upscale(lr, **told), expected)

@@ -7,6 +7,7 @@ import numpy as np
 from isr_jax.config import ERDConfig, ModelConfig, UserError
 from isr_jax.models.model_file import load_model, parameters_to_dict
 from isr_jax.solver.erd import for_other_scale
+from isr_jax.solver.unrolled import ISRResCNet
 from isr_jax.training.state import Params
 
 
@@ -25,15 +26,19 @@ def warm_start(params: Params, config: ModelConfig, source: str) -> tuple[Params
     Raises:
       UserError: If none fits.
     """
-    model = load_model(source)
+    fitting = fitting_parameters(params, config, load_model(source))
+    if not fitting:
+        raise UserError(f"{source}: none of its parameters fits this model")
+    return {**params, **fitting}, len(fitting)
+
+
+def fitting_parameters(params: Params, config: ModelConfig, model: ISRResCNet) -> Params:
+    """Returns the parameters that a new model can have of another, as `warm_start` has it."""
     given: Params = parameters_to_dict(model)
     if _at_lr(model.config) and _at_lr(config):
         given |= _heads(given, model.config, config)
     given |= _weights(given, model.config, config)
-    fitting = {k: v for k, v in given.items() if k in params and params[k].shape == v.shape}
-    if not fitting:
-        raise UserError(f"{source}: none of its parameters fits this model")
-    return {**params, **fitting}, len(fitting)
+    return {k: v for k, v in given.items() if k in params and params[k].shape == v.shape}
 
 
 def _at_lr(config: ModelConfig) -> bool:
